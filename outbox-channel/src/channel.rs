@@ -1,0 +1,79 @@
+//! What a plugin implements: a channel, and the factory that makes it from its settings.
+
+use crate::{ChannelName, Delivery, Receipt, SendError};
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+
+/// One way out: takes a delivery to a provider.
+///
+/// One value serves many deliveries at once, up to the channel's configured concurrency, so
+/// `send` takes `&self` and connections are shared or pooled inside.
+///
+/// The engine drops the future of `send` when [`Delivery::deadline`] passes and then treats
+/// the outcome as *ambiguous*. A channel that can tell whether the provider has already seen
+/// the message keeps its own, slightly earlier, deadline and returns the class that is true.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Channel: Send + Sync + 'static {
+    /// Delivers one message.
+    ///
+    /// # Errors
+    /// A [`SendError`] whose class says what may be done next; see
+    /// [`ErrorClass`](crate::ErrorClass).
+    async fn send(&self, delivery: &Delivery) -> Result<Receipt, SendError>;
+
+    /// Asks the provider, live, whether this channel could deliver now: credentials, reach,
+    /// readiness. Sends nothing to anybody. The default says yes.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    async fn check(&self) -> Result<(), SendError> {
+        Ok(())
+    }
+}
+
+/// Makes channels of one kind from their settings.
+///
+/// `KIND` is what an operator writes as `kind = "…"`; `Config` is read from that channel's
+/// `settings` table, where an unknown key is an error.
+pub trait ChannelFactory: 'static {
+    /// The kind's name, for instance `"webhook"`.
+    const KIND: &'static str;
+
+    /// The channel's own settings. Derive with `#[serde(deny_unknown_fields)]` so that a typo
+    /// is told with the names that exist.
+    type Config: DeserializeOwned;
+
+    /// Makes the channel that the operator called `name`. Runs inside a tokio runtime; must
+    /// not wait for the network (that is [`Channel::check`]'s).
+    ///
+    /// # Errors
+    /// [`BuildError`] when the settings cannot work.
+    fn build(name: &ChannelName, config: Self::Config) -> Result<Box<dyn Channel>, BuildError>;
+}
+
+/// Settings that parse but cannot work.
+///
+/// The message names what is wrong and what to do, never a secret's value.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: {message}")]
+pub struct BuildError {
+    setting: String,
+    message: String,
+}
+
+impl BuildError {
+    /// `setting` is the key inside the channel's `settings` table, for instance `"url"`.
+    pub fn new(setting: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            setting: setting.into(),
+            message: message.into(),
+        }
+    }
+
+    /// The key inside the channel's `settings` table.
+    #[must_use]
+    pub fn setting(&self) -> &str {
+        &self.setting
+    }
+}
