@@ -1,1 +1,42 @@
-//! outbox-store
+//! Everything Outbox says to PostgreSQL.
+//!
+//! An application enqueues in its own transaction, with [`enqueue`] here or with plain SQL:
+//!
+//! ```
+//! # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+//! use outbox_store::{NewEvent, enqueue};
+//!
+//! let mut tx = pool.begin().await?;
+//! // … the business change …
+//! let id = enqueue(&mut *tx, &NewEvent::new("invoice.paid", serde_json::json!({"number": 7}))).await?;
+//! tx.commit().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The engine opens a [`Store`], registers a [`WorkerId`], claims with a [`Claimer`] and
+//! settles. Each statement stands in a file of its own under `sql/`, checked at compile time.
+
+mod channels;
+mod claim;
+mod enqueue;
+mod error;
+mod listen;
+mod migrate;
+mod report;
+mod retention;
+mod settle;
+mod store;
+mod worker;
+
+pub use channels::ChannelState;
+pub use claim::{Claimed, Claimer, Lane, Wanted};
+pub use enqueue::{EnqueueError, NewEvent, enqueue, enqueue_many};
+pub use error::{OpenError, StoreError};
+pub use listen::Listener;
+pub use migrate::{Migration, MigrationStatus};
+pub use report::{Backlog, Settled, WorkerState};
+pub use retention::Pruned;
+pub use settle::{FailedAttempt, Left, Outcome, ResultStatus, Settlement, Wait};
+pub use store::{Store, StoreOptions};
+pub use worker::WorkerId;

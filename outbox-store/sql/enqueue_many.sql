@@ -1,0 +1,1 @@
+SELECT outbox_enqueue_many($1) AS "id!"

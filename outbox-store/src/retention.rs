@@ -1,0 +1,32 @@
+//! Forgetting what is settled and old.
+
+use crate::error::StoreError;
+use crate::store::Store;
+
+/// What one batch of pruning did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Events removed, with their results and attempts.
+    pub removed: u64,
+    /// Where the next batch goes on; `None` when everything old enough has been looked at.
+    pub next: Option<i64>,
+}
+
+impl Store {
+    /// Removes events settled more than `days` ago, looking at no more than `limit` (at most
+    /// 10,000), from after event id `from` on. What is unsettled is never removed.
+    ///
+    /// # Errors
+    /// When the statement fails; nothing is removed then.
+    pub async fn prune(&self, days: f64, limit: u32, from: i64) -> Result<Pruned, StoreError> {
+        let limit = i64::from(limit.min(10_000));
+        let batch = sqlx::query_file!("sql/prune.sql", days, limit, from)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(StoreError::during("remove old events"))?;
+        Ok(Pruned {
+            removed: batch.removed.unsigned_abs(),
+            next: batch.last_id.filter(|_| batch.looked_at == limit),
+        })
+    }
+}

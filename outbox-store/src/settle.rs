@@ -1,0 +1,279 @@
+//! Writing down what became of leased rows, in batches.
+
+use crate::claim::Lane;
+use crate::error::StoreError;
+use crate::store::Store;
+use crate::worker::WorkerId;
+use outbox_channel::{ChannelName, ErrorClass};
+use std::time::{Duration, Instant};
+
+/// How a delivery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResultStatus {
+    /// The provider took it.
+    Delivered,
+    /// Given up: a dead letter.
+    Dead,
+    /// An operator took it back.
+    Cancelled,
+    /// Its `expires_at` passed.
+    Expired,
+    /// No route.
+    Skipped,
+    /// The recipient must not get it.
+    Suppressed,
+}
+
+impl ResultStatus {
+    /// As stored in `outbox_deliveries.status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Skipped => "skipped",
+            Self::Suppressed => "suppressed",
+        }
+    }
+}
+
+/// One final result.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The channel; `None` for an event without a route.
+    pub channel: Option<ChannelName>,
+    /// How it ended.
+    pub status: ResultStatus,
+    /// Attempts made, the last one included.
+    pub attempts: u32,
+    /// What to group by, for what was not delivered.
+    pub code: Option<String>,
+    /// Why, for what was not delivered.
+    pub message: Option<String>,
+    /// The provider's name for the message.
+    pub provider_id: Option<String>,
+    /// The channel that is tried instead.
+    pub fell_back_to: Option<ChannelName>,
+}
+
+/// When a row is due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Wait {
+    /// As it was before.
+    Unchanged,
+    /// So long from now, by the database's clock.
+    For(Duration),
+    /// Never by itself: a human has to look.
+    Held,
+}
+
+/// What is left to do: a row for one channel.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Attempts spent.
+    pub attempts: u32,
+    /// When it is due.
+    pub wait: Wait,
+    /// This worker goes on with it: the new row is leased like the old one.
+    pub keep: bool,
+}
+
+/// An attempt that did not succeed.
+#[derive(Debug, Clone)]
+pub struct FailedAttempt {
+    /// Through which channel.
+    pub channel: ChannelName,
+    /// Which try it was, from 1.
+    pub attempt: u32,
+    /// How long it took.
+    pub duration: Duration,
+    /// When it ended.
+    pub finished: Instant,
+    /// What may be done next.
+    pub class: ErrorClass,
+    /// What to group by.
+    pub code: String,
+    /// Why, in a sentence.
+    pub message: String,
+    /// An excerpt of what the provider answered.
+    pub answer: Option<String>,
+}
+
+/// What became of one leased row.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The event.
+    pub event_id: i64,
+    /// The row's lane.
+    pub lane: Lane,
+    /// What is final.
+    pub outcomes: Vec<Outcome>,
+    /// What is left to do.
+    pub left: Vec<Left>,
+    /// What failed on the way.
+    pub failed: Vec<FailedAttempt>,
+}
+
+/// The statement's parameters: a column each, a row an element.
+#[derive(Default)]
+struct Columns {
+    done: (Vec<i64>, Vec<String>),
+    result_event: Vec<i64>,
+    result_lane: Vec<String>,
+    result_channel: Vec<String>,
+    result_status: Vec<String>,
+    result_attempts: Vec<i32>,
+    result_code: Vec<Option<String>>,
+    result_message: Vec<Option<String>>,
+    result_provider_id: Vec<Option<String>>,
+    result_fell_back_to: Vec<Option<String>>,
+    left_event: Vec<i64>,
+    left_lane: Vec<String>,
+    left_channel: Vec<String>,
+    left_attempts: Vec<i32>,
+    left_wait: Vec<Option<f64>>,
+    left_keep: Vec<bool>,
+    failed_event: Vec<i64>,
+    failed_channel: Vec<String>,
+    failed_attempt: Vec<i32>,
+    failed_duration: Vec<i32>,
+    failed_class: Vec<String>,
+    failed_code: Vec<String>,
+    failed_message: Vec<String>,
+    failed_answer: Vec<Option<String>>,
+    failed_age: Vec<f64>,
+}
+
+impl Columns {
+    fn add(&mut self, settlement: &Settlement) {
+        let lane = settlement.lane.as_str();
+        self.done.0.push(settlement.event_id);
+        self.done.1.push(lane.to_owned());
+        for outcome in &settlement.outcomes {
+            self.add_outcome(settlement.event_id, lane, outcome);
+        }
+        for left in &settlement.left {
+            self.add_left(settlement.event_id, lane, left);
+        }
+        for failed in &settlement.failed {
+            self.add_failed(settlement.event_id, failed);
+        }
+    }
+
+    fn add_outcome(&mut self, event_id: i64, lane: &str, outcome: &Outcome) {
+        let name = |channel: &ChannelName| channel.as_str().to_owned();
+        self.result_event.push(event_id);
+        self.result_lane.push(lane.to_owned());
+        self.result_channel.push(outcome.channel.as_ref().map(name).unwrap_or_default());
+        self.result_status.push(outcome.status.as_str().to_owned());
+        self.result_attempts.push(to_int(outcome.attempts));
+        self.result_code.push(outcome.code.clone());
+        self.result_message.push(outcome.message.clone());
+        self.result_provider_id.push(outcome.provider_id.clone());
+        self.result_fell_back_to.push(outcome.fell_back_to.as_ref().map(name));
+    }
+
+    fn add_left(&mut self, event_id: i64, lane: &str, left: &Left) {
+        self.left_event.push(event_id);
+        self.left_lane.push(lane.to_owned());
+        self.left_channel.push(left.channel.as_str().to_owned());
+        self.left_attempts.push(to_int(left.attempts));
+        self.left_wait.push(match left.wait {
+            Wait::Unchanged => None,
+            Wait::For(wait) => Some(wait.as_secs_f64()),
+            Wait::Held => Some(f64::INFINITY),
+        });
+        self.left_keep.push(left.keep);
+    }
+
+    fn add_failed(&mut self, event_id: i64, failed: &FailedAttempt) {
+        self.failed_event.push(event_id);
+        self.failed_channel.push(failed.channel.as_str().to_owned());
+        self.failed_attempt.push(to_int(failed.attempt));
+        let millis = failed.duration.as_millis();
+        self.failed_duration.push(i32::try_from(millis).unwrap_or(i32::MAX));
+        self.failed_class.push(failed.class.as_str().to_owned());
+        self.failed_code.push(failed.code.clone());
+        self.failed_message.push(failed.message.clone());
+        self.failed_answer.push(failed.answer.clone());
+        self.failed_age.push(failed.finished.elapsed().as_secs_f64());
+    }
+}
+
+fn to_int(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+impl Store {
+    /// Settles leased rows in one statement, all or none, and returns the rows that the worker
+    /// no longer held: their lease had run out and another worker took them, so nothing was
+    /// written for them but their failed attempts.
+    ///
+    /// # Errors
+    /// When the statement fails; nothing is written then, and the call may be repeated.
+    pub async fn settle(
+        &self,
+        worker: WorkerId,
+        settlements: &[Settlement],
+    ) -> Result<Vec<(i64, Lane)>, StoreError> {
+        let mut columns = Columns::default();
+        for settlement in settlements {
+            columns.add(settlement);
+        }
+        let removed = self.settle_columns(worker, &columns).await?;
+        if removed.len() == settlements.len() {
+            return Ok(Vec::new());
+        }
+        let removed: std::collections::HashSet<_> = removed.into_iter().collect();
+        Ok(settlements
+            .iter()
+            .map(|settlement| (settlement.event_id, settlement.lane.clone()))
+            .filter(|(id, lane)| !removed.contains(&(*id, lane.as_str().to_owned())))
+            .collect())
+    }
+
+    async fn settle_columns(
+        &self,
+        worker: WorkerId,
+        c: &Columns,
+    ) -> Result<Vec<(i64, String)>, StoreError> {
+        let rows = sqlx::query_file!(
+            "sql/settle.sql",
+            worker.0,
+            &c.done.0,
+            &c.done.1,
+            &c.result_event,
+            &c.result_lane,
+            &c.result_channel,
+            &c.result_status,
+            &c.result_attempts,
+            &c.result_code as &[Option<String>],
+            &c.result_message as &[Option<String>],
+            &c.result_provider_id as &[Option<String>],
+            &c.result_fell_back_to as &[Option<String>],
+            &c.left_event,
+            &c.left_lane,
+            &c.left_channel,
+            &c.left_attempts,
+            &c.left_wait as &[Option<f64>],
+            &c.left_keep,
+            &c.failed_event,
+            &c.failed_channel,
+            &c.failed_attempt,
+            &c.failed_duration,
+            &c.failed_class,
+            &c.failed_code,
+            &c.failed_message,
+            &c.failed_answer as &[Option<String>],
+            &c.failed_age,
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::during("settle deliveries"))?;
+        Ok(rows.into_iter().map(|row| (row.event_id, row.channel)).collect())
+    }
+}

@@ -1,0 +1,72 @@
+//! Worker processes: a lease for everything they have claimed, prolonged by one small update.
+
+use crate::error::StoreError;
+use crate::store::Store;
+use std::fmt;
+use std::time::Duration;
+
+/// One unbroken lease of one worker process, and the fencing token of all that it claims. Ids
+/// are never used twice: a worker that let its lease run out registers anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WorkerId(pub(crate) i32);
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Store {
+    /// A new worker, alive for `lease` from now. `name` is for people.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn register_worker(
+        &self,
+        name: &str,
+        lease: Duration,
+    ) -> Result<WorkerId, StoreError> {
+        sqlx::query_file_scalar!("sql/register_worker.sql", name, lease.as_secs_f64())
+            .fetch_one(&self.pool)
+            .await
+            .map(WorkerId)
+            .map_err(StoreError::during("register the worker"))
+    }
+
+    /// Prolongs a lease to `lease` from now. False: it had run out, and others may have taken
+    /// what the worker held.
+    ///
+    /// # Errors
+    /// When the statement fails; the lease then stays as it was.
+    pub async fn heartbeat(&self, worker: WorkerId, lease: Duration) -> Result<bool, StoreError> {
+        sqlx::query_file_scalar!("sql/heartbeat.sql", worker.0, lease.as_secs_f64())
+            .fetch_optional(&self.pool)
+            .await
+            .map(|id| id.is_some())
+            .map_err(StoreError::during("prolong the worker's lease"))
+    }
+
+    /// Whether producers are to wake this worker: each of their commits then pays for a NOTIFY.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn set_asleep(&self, worker: WorkerId, asleep: bool) -> Result<(), StoreError> {
+        sqlx::query_file!("sql/set_asleep.sql", worker.0, asleep)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(StoreError::during("say whether the worker sleeps"))
+    }
+
+    /// The worker is gone. What it may still hold is free at once.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn deregister_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
+        sqlx::query_file!("sql/deregister_worker.sql", worker.0)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(StoreError::during("deregister the worker"))
+    }
+}
