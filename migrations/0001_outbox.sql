@@ -40,9 +40,13 @@ BEGIN
         dedup_key   text        CHECK (length(dedup_key) <= 255),
         priority    smallint    NOT NULL DEFAULT 0,
         max_retries int         CHECK (max_retries >= 0),
-        deliver_at  timestamptz NOT NULL DEFAULT now() CHECK (isfinite(deliver_at)),
-        expires_at  timestamptz CHECK (isfinite(expires_at)),
-        created_at  timestamptz NOT NULL DEFAULT now() CHECK (isfinite(created_at))
+        deliver_at  timestamptz NOT NULL DEFAULT now(),
+        expires_at  timestamptz,
+        created_at  timestamptz NOT NULL DEFAULT now(),
+        -- Programs know fewer years than PostgreSQL.
+        CONSTRAINT outbox_events_years CHECK (
+            least(deliver_at, expires_at, created_at) >= '0001-01-01 00:00:00+00'
+            AND greatest(deliver_at, expires_at, created_at) < '10000-01-01 00:00:00+00')
     );
     CREATE UNIQUE INDEX outbox_events_dedup_key ON outbox_events (dedup_key)
         WHERE dedup_key IS NOT NULL;
@@ -125,10 +129,13 @@ BEGIN
         INSERT INTO outbox_queue (event_id, due_at, priority, key)
         SELECT id, deliver_at, priority, key FROM new_events;
         IF EXISTS (SELECT FROM outbox_workers WHERE asleep AND alive_until > now()) THEN
-            PERFORM pg_notify('outbox:' || current_schema(), '');
+            -- A channel's name has room for 63 bytes.
+            PERFORM pg_notify(left('outbox:' || current_schema(), 63), '');
         END IF;
         RETURN NULL;
     END $function$;
+    -- Nobody else may hang it on a table of his own and write to the queue with our rights.
+    REVOKE EXECUTE ON FUNCTION outbox_queue_new_events() FROM PUBLIC;
     CREATE TRIGGER outbox_queue_new_events AFTER INSERT ON outbox_events
         REFERENCING NEW TABLE AS new_events
         FOR EACH STATEMENT EXECUTE FUNCTION outbox_queue_new_events();
@@ -137,14 +144,16 @@ BEGIN
     -- These two do it for the functions below: they give away nothing but numbers.
     CREATE FUNCTION outbox_reserve_ids(amount int) RETURNS bigint[]
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $function$
+    DECLARE
+        ids regclass := pg_get_serial_sequence('outbox_events', 'id');
     BEGIN
-        RETURN ARRAY(
-            SELECT nextval(pg_get_serial_sequence('outbox_events', 'id'))
-            FROM generate_series(1, amount));
+        RETURN ARRAY(SELECT nextval(ids) FROM generate_series(1, amount));
     END $function$;
 
+    -- By the index also when the plan was made while the table was small.
     CREATE FUNCTION outbox_dedup_id(wanted text) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $function$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET enable_seqscan = off
+    AS $function$
     BEGIN
         RETURN (SELECT id FROM outbox_events WHERE dedup_key = wanted);
     END $function$;
@@ -163,20 +172,29 @@ BEGIN
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $function$
     #variable_conflict use_column
     DECLARE
-        new_id bigint := (outbox_reserve_ids(1))[1];
+        new_id   bigint;
+        first_id bigint;
     BEGIN
-        -- No conflict target: naming one would need the right to read the column.
-        INSERT INTO outbox_events
-            (id, event_type, payload, key, dedup_key, deliver_at, expires_at, priority,
-             max_retries, headers)
-        VALUES
-            (new_id, $1, $2, $3, $4, coalesce($5, now()), $6, coalesce($7, 0::smallint), $8,
-             coalesce($9, '{}'))
-        ON CONFLICT DO NOTHING;
-        IF FOUND THEN
-            RETURN new_id;
-        END IF;
-        RETURN outbox_dedup_id($4);
+        LOOP
+            new_id := (outbox_reserve_ids(1))[1];
+            -- No conflict target: naming one would need the right to read the column.
+            INSERT INTO outbox_events
+                (id, event_type, payload, key, dedup_key, deliver_at, expires_at, priority,
+                 max_retries, headers)
+            VALUES
+                (new_id, $1, $2, $3, $4, coalesce($5, now()), $6, coalesce($7, 0::smallint), $8,
+                 coalesce($9, '{}'))
+            ON CONFLICT DO NOTHING;
+            IF FOUND THEN
+                RETURN new_id;
+            END IF;
+            first_id := outbox_dedup_id($4);
+            IF first_id IS NOT NULL THEN
+                RETURN first_id;
+            END IF;
+            -- The id is taken by a row that came with its own, or the first event was pruned
+            -- this very moment: try the next id.
+        END LOOP;
     END $function$;
 
     -- Takes an array of objects with the names of outbox_enqueue's parameters; returns the ids
@@ -184,12 +202,15 @@ BEGIN
     CREATE FUNCTION outbox_enqueue_many(events jsonb) RETURNS SETOF bigint
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $function$
     DECLARE
-        ids     bigint[];
-        unknown text;
+        new_ids  bigint[];
+        ids      bigint[];
+        inserted int;
+        unknown  text;
     BEGIN
-        IF jsonb_typeof(events) IS DISTINCT FROM 'array' THEN
-            RAISE EXCEPTION 'outbox_enqueue_many takes a JSON array of objects, not %',
-                coalesce(jsonb_typeof(events), 'null')
+        IF jsonb_typeof(events) IS DISTINCT FROM 'array'
+            OR jsonb_path_exists(events, '$[*] ? (@.type() != "object")')
+        THEN
+            RAISE EXCEPTION 'outbox_enqueue_many takes a JSON array of objects'
                 USING ERRCODE = 'invalid_parameter_value';
         END IF;
         SELECT name INTO unknown
@@ -204,27 +225,39 @@ BEGIN
                        'max_retries and headers are the fields of an event.';
         END IF;
 
-        ids := outbox_reserve_ids(jsonb_array_length(events));
+        new_ids := outbox_reserve_ids(jsonb_array_length(events));
         INSERT INTO outbox_events
             (id, event_type, payload, key, dedup_key, deliver_at, expires_at, priority,
              max_retries, headers)
-        SELECT id, event_type, payload, key, dedup_key, coalesce(deliver_at, now()), expires_at,
-               coalesce(priority, 0::smallint), max_retries, coalesce(headers, '{}')
+        SELECT id, event_type, event -> 'payload', key, dedup_key, coalesce(deliver_at, now()),
+               expires_at, coalesce(priority, 0::smallint), max_retries, coalesce(headers, '{}')
         FROM ROWS FROM (
-            unnest(ids),
+            unnest(new_ids),
+            jsonb_array_elements(events),
             jsonb_to_recordset(events) AS (
-                event_type text, payload jsonb, key text, dedup_key text,
-                deliver_at timestamptz, expires_at timestamptz, priority smallint,
-                max_retries int, headers jsonb)
-        ) AS new (id)
+                event_type text, key text, dedup_key text, deliver_at timestamptz,
+                expires_at timestamptz, priority smallint, max_retries int, headers jsonb)
+        ) AS new (id, event)
         ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS inserted = ROW_COUNT;
 
-        RETURN QUERY
-        SELECT CASE WHEN dedup_key IS NULL THEN id ELSE outbox_dedup_id(dedup_key) END
-        FROM ROWS FROM (
-            unnest(ids),
-            jsonb_to_recordset(events) AS (dedup_key text)
-        ) AS new (id);
+        ids := ARRAY(
+            SELECT CASE WHEN dedup_key IS NULL THEN id ELSE outbox_dedup_id(dedup_key) END
+            FROM ROWS FROM (
+                unnest(new_ids),
+                jsonb_to_recordset(events) AS (dedup_key text)
+            ) AS new (id));
+        -- What was not inserted must be there under another id; else it would be lost.
+        IF inserted <> (SELECT count(*) FROM unnest(ids, new_ids) AS e (id, new_id)
+                        WHERE id = new_id)
+            OR array_position(ids, NULL) IS NOT NULL
+        THEN
+            RAISE EXCEPTION 'events were written with ids that the sequence had yet to give out'
+                USING ERRCODE = 'unique_violation',
+                HINT = 'Move it behind them: SELECT setval(pg_get_serial_sequence('
+                       '''outbox_events'', ''id''), max(id)) FROM outbox_events';
+        END IF;
+        RETURN QUERY SELECT unnest(ids);
     END $function$;
 
     -- What people ask about an event. The first half is the backlog, the second what is

@@ -1,1 +1,128 @@
-//! channel-sms
+//! The SMS channel, over [Twilio's Messages API](https://www.twilio.com/docs/messaging/api/message-resource).
+//!
+//! | what happens | class |
+//! |---|---|
+//! | 2xx with a `sid` | delivered, the sid is the provider's id |
+//! | 2xx without one, no answer to a request that was written | ambiguous: Twilio knows no idempotency key, so a repeat may reach a person twice |
+//! | 429, 5xx, a full queue (20429, 21611, …) | transient, `Retry-After` honoured |
+//! | wrong credentials, closed account, unusable configured sender, no connection | unavailable |
+//! | everything else, such as a number that cannot exist or that has opted out | permanent |
+//!
+//! No error carries a phone number or a message's text: what Twilio says is masked.
+//!
+//! twilio-async builds the form, the path and the credentials. The request itself goes over
+//! [`channel_http`], which keeps deadlines, status and headers.
+
+mod answer;
+mod config;
+mod message;
+mod request;
+
+pub use answer::read_answer;
+use channel_http::HttpClient;
+use channel_http::reqwest::header::HeaderMap;
+use channel_http::reqwest::{Method, Request, Url};
+use chrono::Utc;
+pub use config::SmsConfig;
+pub use message::Message;
+use message::Sender;
+use outbox_channel::{
+    BuildError, Channel, ChannelFactory, ChannelName, Delivery, Receipt, SendError, async_trait,
+};
+use std::time::{Duration, Instant};
+
+/// The SMS channel.
+///
+/// ```
+/// use channel_sms::{Sms, SmsConfig};
+/// use outbox_channel::ChannelFactory;
+///
+/// let config: SmsConfig = serde_json::from_str(r#"{
+///     "account_sid": "AC00000000000000000000000000000000",
+///     "auth_token": "a token",
+///     "from": "+15005550006"
+/// }"#)?;
+/// let channel = Sms::build(&"sms".parse()?, config)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Sms {
+    client: HttpClient,
+    messages: Url,
+    account: Url,
+    headers: HeaderMap,
+    sender: Sender,
+}
+
+impl Sms {
+    const CHECK_TIME: Duration = Duration::from_secs(30);
+
+    fn new(config: SmsConfig) -> Result<Self, BuildError> {
+        let endpoint = request::Endpoint::new(&config)?;
+        Ok(Self {
+            messages: endpoint.messages,
+            account: endpoint.account,
+            headers: endpoint.headers,
+            sender: config.sender()?,
+            client: HttpClient::new(config.http())?,
+        })
+    }
+
+    fn request(&self, method: Method, url: &Url) -> Request {
+        let mut request = Request::new(method, url.clone());
+        request.headers_mut().clone_from(&self.headers);
+        request
+    }
+}
+
+#[async_trait]
+impl Channel for Sms {
+    async fn send(&self, delivery: &Delivery) -> Result<Receipt, SendError> {
+        let message = Message::read(delivery)?;
+        let valid_for = message::valid_for(delivery.event().expires_at, Utc::now())?;
+        let mut request = self.request(Method::POST, &self.messages);
+        *request.body_mut() = Some(message.form(&self.sender, valid_for).into());
+        let answer = self.client.execute(request, delivery.deadline()).await?;
+        read_answer(
+            answer.status(),
+            answer.retry_after(),
+            answer.body(),
+            &message,
+        )
+    }
+
+    /// Reads the account: credentials work and it is active.
+    async fn check(&self) -> Result<(), SendError> {
+        let request = self.request(Method::GET, &self.account);
+        let deadline = Instant::now() + Self::CHECK_TIME;
+        let answer = self.client.execute(request, deadline).await?;
+        answer::read_account(answer.status(), answer.retry_after(), answer.body())
+    }
+}
+
+impl ChannelFactory for Sms {
+    const KIND: &'static str = "sms";
+    type Config = SmsConfig;
+
+    fn build(_: &ChannelName, config: SmsConfig) -> Result<Box<dyn Channel>, BuildError> {
+        Ok(Box::new(Self::new(config)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_shows_no_token() {
+        let config = r#"{"account_sid": "AC1", "auth_token": "s3cret", "from": "+15005550006"}"#;
+        let config: SmsConfig = serde_json::from_str(config).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+        let shown = format!("{:?}", Sms::new(config).unwrap());
+        // Also not as Basic credentials: base64 of `AC1:s3cret`.
+        assert!(
+            !shown.contains("s3cret") && !shown.contains("QUMxOnMzY3JldA"),
+            "{shown}"
+        );
+    }
+}

@@ -78,7 +78,11 @@ mod tests {
     ];
 
     fn policy() -> RetryPolicy {
-        RetryPolicy { max_retries: 3, jitter: 0.0, ..RetryPolicy::default() }
+        RetryPolicy {
+            max_retries: 3,
+            jitter: 0.0,
+            ..RetryPolicy::default()
+        }
     }
 
     fn after(class: ErrorClass, spent: u32, max: Option<u32>, on: OnAmbiguous) -> Disposition {
@@ -113,7 +117,11 @@ mod tests {
                                 wait: policy().delay(spent + 1, None, 0.5),
                             },
                         };
-                        assert_eq!(after(class, spent, max, on), expected, "{class} {spent} {max:?}");
+                        assert_eq!(
+                            after(class, spent, max, on),
+                            expected,
+                            "{class} {spent} {max:?}"
+                        );
                     }
                 }
             }
@@ -130,6 +138,12 @@ mod tests {
     fn retry_after_reaches_the_wait() {
         let error = SendError::transient("503", "busy").with_retry_after(Duration::from_secs(77));
         let decided = decide(Err(&error), 0, None, &policy(), OnAmbiguous::Retry, 0.5);
-        assert_eq!(decided, Disposition::Retry { spent: 1, wait: Duration::from_secs(77) });
+        assert_eq!(
+            decided,
+            Disposition::Retry {
+                spent: 1,
+                wait: Duration::from_secs(77)
+            }
+        );
     }
 }

@@ -52,10 +52,15 @@ impl RetryPolicy {
     pub fn delay(&self, spent: u32, retry_after: Option<Duration>, random: f64) -> Duration {
         let own = self.fixed_delay.unwrap_or_else(|| {
             let doublings = spent.saturating_sub(1).min(31);
-            let full = self.base_delay.saturating_mul(1 << doublings).min(self.max_delay);
+            let full = self
+                .base_delay
+                .saturating_mul(1 << doublings)
+                .min(self.max_delay);
             full.mul_f64(1.0 + self.jitter.clamp(0.0, 1.0) * (random.clamp(0.0, 1.0) - 0.5))
         });
-        let asked = retry_after.unwrap_or_default().min(Self::LONGEST_RETRY_AFTER);
+        let asked = retry_after
+            .unwrap_or_default()
+            .min(Self::LONGEST_RETRY_AFTER);
         own.max(asked)
     }
 }
@@ -66,7 +71,10 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_never_overflow() {
-        let policy = RetryPolicy { jitter: 0.0, ..RetryPolicy::default() };
+        let policy = RetryPolicy {
+            jitter: 0.0,
+            ..RetryPolicy::default()
+        };
         let seconds = |spent| policy.delay(spent, None, 0.0).as_secs();
         assert_eq!([1, 2, 3, 4].map(seconds), [5, 10, 20, 40]);
         assert_eq!([11, 40, u32::MAX].map(seconds), [3600, 3600, 3600]);
@@ -83,7 +91,11 @@ mod tests {
     #[test]
     fn a_provider_is_never_asked_before_the_time_it_named() {
         let policy = RetryPolicy::default();
-        let wait = |seconds| policy.delay(1, Some(Duration::from_secs(seconds)), 0.5).as_secs();
+        let wait = |seconds| {
+            policy
+                .delay(1, Some(Duration::from_secs(seconds)), 0.5)
+                .as_secs()
+        };
         assert_eq!(wait(1), 5);
         assert_eq!(wait(90), 90);
         assert_eq!(wait(u64::MAX), 24 * 3600);

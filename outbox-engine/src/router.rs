@@ -44,7 +44,11 @@ impl Route {
             pattern: pattern.to_owned(),
             reason: error.kind().to_string(),
         })?;
-        Ok(Self { pattern: glob.compile_matcher(), targets, messages })
+        Ok(Self {
+            pattern: glob.compile_matcher(),
+            targets,
+            messages,
+        })
     }
 }
 
@@ -107,13 +111,17 @@ impl Router {
     }
 
     fn route(&self, event: &Event) -> Option<&Route> {
-        self.routes.iter().find(|route| route.pattern.is_match(&event.event_type))
+        self.routes
+            .iter()
+            .find(|route| route.pattern.is_match(&event.event_type))
     }
 }
 
 fn distinct(channels: impl Iterator<Item = ChannelName>) -> Vec<ChannelName> {
     let mut seen = BTreeSet::new();
-    channels.filter(|channel| seen.insert(channel.clone())).collect()
+    channels
+        .filter(|channel| seen.insert(channel.clone()))
+        .collect()
 }
 
 fn named_in_payload(event: &Event) -> Result<Vec<ChannelName>, String> {
@@ -133,7 +141,9 @@ fn named_in_payload(event: &Event) -> Result<Vec<ChannelName>, String> {
         serde_json::Value::String(name) => ChannelName::try_from(name).map_err(|e| e.to_string()),
         _ => Err(malformed()),
     });
-    Ok(distinct(channels.collect::<Result<Vec<_>, _>>()?.into_iter()))
+    Ok(distinct(
+        channels.collect::<Result<Vec<_>, _>>()?.into_iter(),
+    ))
 }
 
 #[cfg(test)]
@@ -150,22 +160,35 @@ mod tests {
     }
 
     fn event(event_type: &str, payload: &str) -> Event {
-        Delivery::builder(event_type, payload).unwrap().build().event().clone()
+        Delivery::builder(event_type, payload)
+            .unwrap()
+            .build()
+            .event()
+            .clone()
     }
 
     fn router() -> Router {
         let route = |pattern, targets| Route::new(pattern, targets, BTreeMap::new()).unwrap();
         Router::new(vec![
-            route("invoice.paid", Targets::FanOut(names(&["email", "crm", "email"]))),
+            route(
+                "invoice.paid",
+                Targets::FanOut(names(&["email", "crm", "email"])),
+            ),
             route("invoice.*", Targets::FanOut(names(&["crm"]))),
-            route("login.code", Targets::Fallback(names(&["sms", "email", "letter"]))),
+            route(
+                "login.code",
+                Targets::Fallback(names(&["sms", "email", "letter"])),
+            ),
         ])
     }
 
     #[test]
     fn the_first_route_that_matches_wins_and_channels_are_distinct() {
         let plan = |t| router().plan(&event(t, "{}"));
-        assert_eq!(plan("invoice.paid"), Plan::Channels(names(&["email", "crm"])));
+        assert_eq!(
+            plan("invoice.paid"),
+            Plan::Channels(names(&["email", "crm"]))
+        );
         assert_eq!(plan("invoice.sent.again"), Plan::Channels(names(&["crm"])));
         assert_eq!(plan("invoices.paid"), Plan::NoRoute);
     }
@@ -181,10 +204,20 @@ mod tests {
         let plan = |payload| router().plan(&event("other", payload));
         let both = Plan::Channels(names(&["sms", "crm"]));
         assert_eq!(plan(r#"{"channels": ["sms", "crm", "sms"]}"#), both);
-        for nothing in ["{}", "[]", "7", r#"{"channels": []}"#, r#"{"channels": null}"#] {
+        for nothing in [
+            "{}",
+            "[]",
+            "7",
+            r#"{"channels": []}"#,
+            r#"{"channels": null}"#,
+        ] {
             assert_eq!(plan(nothing), Plan::NoRoute, "{nothing}");
         }
-        for bad in [r#"{"channels": "sms"}"#, r#"{"channels": [7]}"#, r#"{"channels": ["SMS!"]}"#] {
+        for bad in [
+            r#"{"channels": "sms"}"#,
+            r#"{"channels": [7]}"#,
+            r#"{"channels": ["SMS!"]}"#,
+        ] {
             assert!(matches!(plan(bad), Plan::Malformed(_)), "{bad}");
         }
     }
@@ -194,7 +227,10 @@ mod tests {
         let event = event("login.code", "{}");
         let router = router();
         assert_eq!(router.plan(&event), Plan::Channels(names(&["sms"])));
-        assert_eq!(router.fallback_after(&event, &name("sms")), Some(&name("email")));
+        assert_eq!(
+            router.fallback_after(&event, &name("sms")),
+            Some(&name("email"))
+        );
         assert_eq!(router.fallback_after(&event, &name("letter")), None);
         assert_eq!(router.fallback_after(&event, &name("crm")), None);
     }

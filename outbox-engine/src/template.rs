@@ -44,9 +44,15 @@ impl MessageTemplate {
         for (field, source) in fields {
             environment
                 .add_template_owned(field.clone(), source)
-                .map_err(|error| TemplateError { field, reason: error.to_string() })?;
+                .map_err(|error| TemplateError {
+                    field,
+                    reason: error.to_string(),
+                })?;
         }
-        Ok(Self { environment, fields: names })
+        Ok(Self {
+            environment,
+            fields: names,
+        })
     }
 
     /// The payload's own fields with the rendered ones laid over them.
@@ -58,12 +64,12 @@ impl MessageTemplate {
         let payload: Value = serde_json::from_str(event.payload.get())
             .map_err(|_| failed("the payload cannot be read".to_owned()))?;
         let context = context! {
-            payload => minijinja::Value::from_serialize(&payload),
+            payload => minijinja::Value::from(minijinja::value::Serde(&payload)),
             event => context! {
                 id => event.id,
-                type => event.event_type,
-                key => event.key,
-                headers => event.headers,
+                type => event.event_type.as_str(),
+                key => event.key.as_deref(),
+                headers => minijinja::Value::from(minijinja::value::Serde(&event.headers)),
                 created_at => event.created_at.to_rfc3339(),
             },
         };
@@ -76,7 +82,12 @@ impl MessageTemplate {
                 .environment
                 .get_template(field)
                 .and_then(|template| template.render(&context))
-                .map_err(|error| failed(format!("the template of `{field}` fails: {}", describe(&error))))?;
+                .map_err(|error| {
+                    failed(format!(
+                        "the template of `{field}` fails: {}",
+                        describe(&error)
+                    ))
+                })?;
             message.insert(field.clone(), Value::String(text));
         }
         serde_json::value::to_raw_value(&message)
@@ -98,7 +109,10 @@ mod tests {
     use outbox_channel::Delivery;
 
     fn render(fields: &[(&str, &str)], payload: &str) -> Result<Value, SendError> {
-        let fields = fields.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let fields = fields
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         let template = MessageTemplate::new(fields).unwrap();
         let delivery = Delivery::builder("invoice.paid", payload).unwrap().build();
         let message = template.render(delivery.event())?;
@@ -118,7 +132,10 @@ mod tests {
 
     #[test]
     fn html_is_escaped_and_text_is_not() {
-        let fields = [("html", "<b>{{ payload.x }}</b>"), ("text", "{{ payload.x }}")];
+        let fields = [
+            ("html", "<b>{{ payload.x }}</b>"),
+            ("text", "{{ payload.x }}"),
+        ];
         let message = render(&fields, r#"{"x": "a<b"}"#).unwrap();
         assert_eq!(message["html"], "<b>a&lt;b</b>");
         assert_eq!(message["text"], "a<b");
@@ -127,13 +144,17 @@ mod tests {
     #[test]
     fn a_missing_name_is_a_permanent_error() {
         let error = render(&[("subject", "{{ payload.nummer }}")], "{}").unwrap_err();
-        assert_eq!((error.class().as_str(), error.code()), ("permanent", "template"));
+        assert_eq!(
+            (error.class().as_str(), error.code()),
+            ("permanent", "template")
+        );
         assert!(error.message().contains("`subject`"), "{error}");
     }
 
     #[test]
     fn an_endless_template_ends() {
-        let source = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
+        let source =
+            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
         assert!(render(&[("text", source)], "{}").is_err());
     }
 

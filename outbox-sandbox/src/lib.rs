@@ -2,6 +2,10 @@
 //! demo, for tests, and for the authors of channel plugins.
 
 mod faults;
+#[cfg(any(feature = "twilio", feature = "webhook"))]
+mod http;
+#[cfg(any(feature = "twilio", feature = "webhook"))]
+mod ledger;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "smtp")]

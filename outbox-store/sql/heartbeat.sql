@@ -1,5 +1,5 @@
--- Alive for another $2 seconds; no row when the lease of worker $1 has already run out.
+-- Alive for another $2 seconds, and what time it is; no row when the lease of worker $1 has already run out.
 UPDATE outbox_workers
 SET alive_until = now() + $2::float8 * interval '1 second'
 WHERE id = $1 AND alive_until > now()
-RETURNING id
+RETURNING now() AS "now!"

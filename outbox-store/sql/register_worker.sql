@@ -5,4 +5,4 @@ WITH forgotten AS (
 )
 INSERT INTO outbox_workers (name, alive_until)
 VALUES ($1, now() + $2::float8 * interval '1 second')
-RETURNING id
+RETURNING id, now() AS "now!"

@@ -69,11 +69,16 @@ impl Store {
         pause: Duration,
         reason: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query_file!("sql/channel_down.sql", name.as_str(), pause.as_secs_f64(), reason)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(StoreError::during("say that a channel is down"))
+        sqlx::query_file!(
+            "sql/channel_down.sql",
+            name.as_str(),
+            pause.as_secs_f64(),
+            reason
+        )
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::during("say that a channel is down"))
     }
 
     /// The channel delivers again.

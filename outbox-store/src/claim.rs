@@ -61,6 +61,8 @@ pub struct Claimer {
     positions: HashMap<(String, i16), (DateTime<Utc>, i64)>,
     next_sweep: Instant,
     sweep_allowed: Instant,
+    /// The last claim took all that it was to take from some lane.
+    was_full: bool,
 }
 
 impl Default for Claimer {
@@ -70,6 +72,7 @@ impl Default for Claimer {
             positions: HashMap::new(),
             next_sweep: now,
             sweep_allowed: now,
+            was_full: false,
         }
     }
 }
@@ -122,7 +125,9 @@ impl Claimer {
         }
 
         let mut rows = Vec::new();
-        if Instant::now() < self.next_sweep && !self.positions.is_empty() {
+        let now = Instant::now();
+        let goes_on = self.was_full && now < self.next_sweep;
+        if !self.positions.is_empty() && (goes_on || now < self.sweep_allowed) {
             rows = self.claim_next(store, worker, &channels, &rooms).await?;
             for row in &rows {
                 if let Some(at) = channels.iter().position(|channel| *channel == row.channel) {
@@ -130,11 +135,14 @@ impl Claimer {
                 }
             }
         }
-        let is_full = rooms.iter().any(|room| *room <= 0);
-        let now = Instant::now();
-        if now >= self.next_sweep || (!is_full && now >= self.sweep_allowed) {
-            rows.extend(self.sweep(store, worker, &channels, &rooms).await?);
+        self.was_full = rooms.iter().any(|room| *room <= 0);
+        if !self.was_full && Instant::now() >= self.sweep_allowed {
+            let swept = self.sweep(store, worker, &channels, &rooms).await?;
+            self.was_full = is_full(&swept, &channels, &rooms);
+            rows.extend(swept);
         }
+        // The statements return them as they lie on the disk.
+        rows.sort_unstable_by_key(|row| (row.priority, row.due_at, row.event_id));
         into_claimed(store, worker, rows).await
     }
 
@@ -215,6 +223,14 @@ impl Claimer {
     }
 }
 
+fn is_full(rows: &[Row], channels: &[String], rooms: &[i32]) -> bool {
+    let taken = |channel: &String| rows.iter().filter(|row| row.channel == *channel).count();
+    channels
+        .iter()
+        .zip(rooms)
+        .any(|(channel, room)| i32::try_from(taken(channel)).is_ok_and(|taken| taken >= *room))
+}
+
 /// Splits off rows whose event was deleted, and forgets those.
 async fn into_claimed(
     store: &Store,
@@ -257,7 +273,10 @@ fn into_one(row: Row) -> Option<Claimed> {
         id: row.event_id,
         event_type: row.event_type?,
         payload: row.payload?.0,
-        headers: row.headers.map(|headers| text_pairs(&headers.0)).unwrap_or_default(),
+        headers: row
+            .headers
+            .map(|headers| text_pairs(&headers.0))
+            .unwrap_or_default(),
         key: row.key,
         max_retries: row.max_retries.and_then(|n| u32::try_from(n).ok()),
         expires_at: row.expires_at,
@@ -282,7 +301,10 @@ fn text_pairs(headers: &RawValue) -> BTreeMap<String, String> {
         serde_json::Value::String(text) => text,
         other => other.to_string(),
     };
-    values.into_iter().map(|(name, value)| (name, as_text(value))).collect()
+    values
+        .into_iter()
+        .map(|(name, value)| (name, as_text(value)))
+        .collect()
 }
 
 impl Store {
@@ -298,26 +320,5 @@ impl Store {
             .await
             .map_err(StoreError::during("look when the next event is due"))?;
         Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
-    }
-
-    /// Gives rows back, uncharged.
-    ///
-    /// # Errors
-    /// When the statement fails; they then come back when the worker's lease ends.
-    pub async fn release<'r>(
-        &self,
-        worker: WorkerId,
-        rows: impl Iterator<Item = (i64, &'r Lane)>,
-    ) -> Result<(), StoreError> {
-        let (ids, lanes): (Vec<i64>, Vec<String>) =
-            rows.map(|(id, lane)| (id, lane.as_str().to_owned())).unzip();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        sqlx::query_file!("sql/release.sql", worker.0, &ids, &lanes)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(StoreError::during("give events back"))
     }
 }

@@ -1,12 +1,12 @@
 //! The producer's side, for Rust: what `outbox_enqueue` is for everybody else.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgExecutor;
 use sqlx::types::Json;
 use std::collections::BTreeMap;
 
-/// An event to be written; the fields are the columns of `outbox_events`.
+/// An event to be written; the fields are the columns of `outbox_events`, in JSON as well.
 ///
 /// ```
 /// use outbox_store::NewEvent;
@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 ///     .key("customer-12")
 ///     .dedup_key("invoice-7-paid");
 /// ```
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewEvent {
     event_type: String,
     payload: serde_json::Value,
@@ -28,7 +29,9 @@ pub struct NewEvent {
     expires_at: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_retries: Option<u32>,
+    #[serde(default)]
     priority: i16,
+    #[serde(default)]
     headers: BTreeMap<String, String>,
 }
 
@@ -113,7 +116,9 @@ pub async fn enqueue<'c>(
     executor: impl PgExecutor<'c>,
     event: &NewEvent,
 ) -> Result<i64, EnqueueError> {
-    let max_retries = event.max_retries.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+    let max_retries = event
+        .max_retries
+        .map(|n| i32::try_from(n).unwrap_or(i32::MAX));
     let id = sqlx::query_file_scalar!(
         "sql/enqueue.sql",
         event.event_type,

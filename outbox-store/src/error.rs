@@ -35,7 +35,8 @@ impl StoreError {
         // Class 08 connection, 25006 read-only, 40 rollback, 53 resources, 55 not in a state to
         // do it (a lock not to be had), 57 operator intervention, 58 system error.
         let code = error.code().unwrap_or_default();
-        code == "25006" || ["08", "40", "53", "55", "57", "58"].contains(&code.get(..2).unwrap_or(""))
+        code == "25006"
+            || ["08", "40", "53", "55", "57", "58"].contains(&code.get(..2).unwrap_or(""))
     }
 
     /// The whole chain in one sentence.

@@ -22,10 +22,10 @@ impl Store {
                 .max_connections(1)
                 .connect_lazy_with(options);
             let mut listener = PgListener::connect_with(&pool).await?;
-            let schema: String = sqlx::query_scalar("SELECT current_schema()")
+            let name: String = sqlx::query_file_scalar!("sql/wake_up_channel.sql")
                 .fetch_one(&self.pool)
                 .await?;
-            listener.listen(&format!("outbox:{schema}")).await?;
+            listener.listen(&name).await?;
             Ok(listener)
         };
         listening.await.map(Listener).map_err(during)

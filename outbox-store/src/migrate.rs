@@ -61,17 +61,26 @@ impl Store {
     pub async fn migration_status(&self) -> Result<MigrationStatus, StoreError> {
         let applied = self.applied_migrations().await?;
         let is_applied = |migration: &&Migration| {
-            applied.iter().any(|(version, ..)| *version == migration.version)
+            applied
+                .iter()
+                .any(|(version, ..)| *version == migration.version)
         };
         let is_unknown = |version: i32| MIGRATIONS.iter().all(|known| known.version != version);
         Ok(MigrationStatus {
-            pending: MIGRATIONS.iter().filter(|m| !is_applied(m)).copied().collect(),
+            pending: MIGRATIONS
+                .iter()
+                .filter(|m| !is_applied(m))
+                .copied()
+                .collect(),
             unknown: applied
                 .iter()
                 .filter(|(version, ..)| is_unknown(*version))
                 .map(|(_, file, _)| file.clone())
                 .collect(),
-            applied: applied.into_iter().map(|(_, file, at)| (file, at)).collect(),
+            applied: applied
+                .into_iter()
+                .map(|(_, file, at)| (file, at))
+                .collect(),
         })
     }
 
@@ -97,8 +106,13 @@ impl Store {
         if exists {
             return Ok(());
         }
-        // The name was checked to be a plain identifier when the store was made.
-        let statement = format!("CREATE SCHEMA IF NOT EXISTS {}", self.schema);
+        // `IF NOT EXISTS` alone fails when two do it at the same time. The name was checked to
+        // need no escaping when the store was made; the quotes are for `user` and its like.
+        let statement = format!(
+            "SELECT pg_advisory_xact_lock(hashtext('outbox_migrations')); \
+             CREATE SCHEMA IF NOT EXISTS \"{}\"",
+            self.schema
+        );
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
             .execute(&self.pool)
             .await
@@ -110,7 +124,9 @@ impl Store {
     async fn applied_migrations(&self) -> Result<Vec<(i32, String, DateTime<Utc>)>, StoreError> {
         let during = StoreError::during("read which migrations were applied");
         let exists = "SELECT to_regclass('outbox_migrations') IS NOT NULL";
-        let exists = sqlx::query_scalar::<_, bool>(exists).fetch_one(&self.pool).await;
+        let exists = sqlx::query_scalar::<_, bool>(exists)
+            .fetch_one(&self.pool)
+            .await;
         match exists {
             Ok(true) => sqlx::query_as(
                 "SELECT version, file, applied_at FROM outbox_migrations ORDER BY version",

@@ -82,7 +82,10 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(StoreError::during("count events by status"))?;
-        Ok(rows.into_iter().map(|row| (row.status, row.count)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.status, row.count))
+            .collect())
     }
 
     /// All workers, also those whose lease ran out within the last day.

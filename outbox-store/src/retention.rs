@@ -26,7 +26,7 @@ impl Store {
             .map_err(StoreError::during("remove old events"))?;
         Ok(Pruned {
             removed: batch.removed.unsigned_abs(),
-            next: batch.last_id.filter(|_| batch.looked_at == limit),
+            next: batch.next,
         })
     }
 }

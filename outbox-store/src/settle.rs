@@ -118,6 +118,10 @@ pub struct Settlement {
     pub failed: Vec<FailedAttempt>,
 }
 
+/// More than anybody waits, and less than what PostgreSQL cannot add to a time any more: one
+/// provider's absurd `Retry-After` must not fail a batch.
+const LONGEST_WAIT: Duration = Duration::from_hours(24 * 365);
+
 /// The statement's parameters: a column each, a row an element.
 #[derive(Default)]
 struct Columns {
@@ -168,13 +172,15 @@ impl Columns {
         let name = |channel: &ChannelName| channel.as_str().to_owned();
         self.result_event.push(event_id);
         self.result_lane.push(lane.to_owned());
-        self.result_channel.push(outcome.channel.as_ref().map(name).unwrap_or_default());
+        self.result_channel
+            .push(outcome.channel.as_ref().map(name).unwrap_or_default());
         self.result_status.push(outcome.status.as_str().to_owned());
         self.result_attempts.push(to_int(outcome.attempts));
         self.result_code.push(outcome.code.clone());
         self.result_message.push(outcome.message.clone());
         self.result_provider_id.push(outcome.provider_id.clone());
-        self.result_fell_back_to.push(outcome.fell_back_to.as_ref().map(name));
+        self.result_fell_back_to
+            .push(outcome.fell_back_to.as_ref().map(name));
     }
 
     fn add_left(&mut self, event_id: i64, lane: &str, left: &Left) {
@@ -184,7 +190,7 @@ impl Columns {
         self.left_attempts.push(to_int(left.attempts));
         self.left_wait.push(match left.wait {
             Wait::Unchanged => None,
-            Wait::For(wait) => Some(wait.as_secs_f64()),
+            Wait::For(wait) => Some(wait.min(LONGEST_WAIT).as_secs_f64()),
             Wait::Held => Some(f64::INFINITY),
         });
         self.left_keep.push(left.keep);
@@ -195,12 +201,14 @@ impl Columns {
         self.failed_channel.push(failed.channel.as_str().to_owned());
         self.failed_attempt.push(to_int(failed.attempt));
         let millis = failed.duration.as_millis();
-        self.failed_duration.push(i32::try_from(millis).unwrap_or(i32::MAX));
+        self.failed_duration
+            .push(i32::try_from(millis).unwrap_or(i32::MAX));
         self.failed_class.push(failed.class.as_str().to_owned());
         self.failed_code.push(failed.code.clone());
         self.failed_message.push(failed.message.clone());
         self.failed_answer.push(failed.answer.clone());
-        self.failed_age.push(failed.finished.elapsed().as_secs_f64());
+        self.failed_age
+            .push(failed.finished.elapsed().as_secs_f64());
     }
 }
 
@@ -274,6 +282,9 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::during("settle deliveries"))?;
-        Ok(rows.into_iter().map(|row| (row.event_id, row.channel)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.event_id, row.channel))
+            .collect())
     }
 }

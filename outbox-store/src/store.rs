@@ -34,13 +34,17 @@ impl StoreOptions {
 
     fn connect_options(&self) -> Result<PgConnectOptions, OpenError> {
         let mut characters = self.schema.chars();
-        let starts_well = characters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
+        let starts_well = characters
+            .next()
+            .is_some_and(|c| c.is_ascii_lowercase() || c == '_');
         let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if !starts_well || !characters.all(valid) || self.schema.len() > 63 {
             return Err(OpenError::Schema(self.schema.clone()));
         }
         if !self.url.starts_with("postgres://") && !self.url.starts_with("postgresql://") {
-            return Err(OpenError::Address("it must start with postgres://".to_owned()));
+            return Err(OpenError::Address(
+                "it must start with postgres://".to_owned(),
+            ));
         }
         let options: PgConnectOptions = self.url.parse().map_err(|error: sqlx::Error| {
             OpenError::Address(match error {

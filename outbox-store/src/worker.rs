@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use crate::store::Store;
+use chrono::{DateTime, Utc};
 use std::fmt;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ impl fmt::Display for WorkerId {
 }
 
 impl Store {
-    /// A new worker, alive for `lease` from now. `name` is for people.
+    /// A new worker, alive for `lease` from now, and what time it is by the database's clock.
+    /// `name` is for people.
     ///
     /// # Errors
     /// When the statement fails.
@@ -25,24 +27,27 @@ impl Store {
         &self,
         name: &str,
         lease: Duration,
-    ) -> Result<WorkerId, StoreError> {
-        sqlx::query_file_scalar!("sql/register_worker.sql", name, lease.as_secs_f64())
+    ) -> Result<(WorkerId, DateTime<Utc>), StoreError> {
+        sqlx::query_file!("sql/register_worker.sql", name, lease.as_secs_f64())
             .fetch_one(&self.pool)
             .await
-            .map(WorkerId)
+            .map(|row| (WorkerId(row.id), row.now))
             .map_err(StoreError::during("register the worker"))
     }
 
-    /// Prolongs a lease to `lease` from now. False: it had run out, and others may have taken
-    /// what the worker held.
+    /// Prolongs a lease to `lease` from now and tells the time by the database's clock. `None`:
+    /// it had run out, and others may have taken what the worker held.
     ///
     /// # Errors
     /// When the statement fails; the lease then stays as it was.
-    pub async fn heartbeat(&self, worker: WorkerId, lease: Duration) -> Result<bool, StoreError> {
+    pub async fn heartbeat(
+        &self,
+        worker: WorkerId,
+        lease: Duration,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
         sqlx::query_file_scalar!("sql/heartbeat.sql", worker.0, lease.as_secs_f64())
             .fetch_optional(&self.pool)
             .await
-            .map(|id| id.is_some())
             .map_err(StoreError::during("prolong the worker's lease"))
     }
 

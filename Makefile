@@ -1,0 +1,19 @@
+# `make demo` shows it at work, `make test` runs every test. Both install what is missing.
+
+ARGS ?=
+SANDBOX = cargo run --quiet -p outbox-sandbox --features postgres --
+
+.PHONY: demo test check setup
+
+demo: setup ## Everything at work on a throwaway database; ARGS="--once --events 100" ends by itself
+	cargo run --quiet --release -p outbox-bin -- demo $(ARGS)
+
+test: setup ## Every test, on one throwaway PostgreSQL
+	cargo build --workspace --all-features --all-targets
+	$(SANDBOX) exec -- cargo test --workspace --all-features
+
+check: setup ## All that .ci/run checks beside the tests
+	ci/check
+
+setup:
+	@ci/setup

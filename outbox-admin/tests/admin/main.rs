@@ -1,0 +1,16 @@
+//! The HTTP side over real sockets, with a real database.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at the first surprise"
+)]
+
+mod client;
+mod dispatch;
+mod errors;
+mod fixture;
+mod keys;
+mod limits;
+mod readiness;
+mod shutdown;
+mod stats;

@@ -1,0 +1,118 @@
+//! One module a command.
+
+#[cfg(feature = "admin")]
+pub(crate) mod admin;
+mod channels;
+mod config;
+mod enqueue;
+mod migrate;
+mod run;
+mod status;
+
+use crate::assemble;
+use crate::cli::{Cli, Command, DemoArgs, OutputArgs};
+use crate::failure::Failure;
+use crate::output;
+use crate::registry::Registry;
+use crate::settings::{AdminSettings, Settings, Sources};
+use outbox_engine::Worker;
+use outbox_store::Store;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What the admin side works with.
+#[cfg_attr(
+    not(feature = "admin"),
+    expect(dead_code, reason = "read by the admin side only")
+)]
+pub(crate) struct AdminSide {
+    pub(crate) listener: TcpListener,
+    pub(crate) settings: AdminSettings,
+    pub(crate) store: Store,
+    pub(crate) worker: Arc<Worker>,
+    /// The worker runs in this process, and not only when a request asks it to.
+    pub(crate) is_working: bool,
+    pub(crate) stop: CancellationToken,
+}
+
+pub(crate) async fn run(cli: Cli, registry: Registry) -> Result<ExitCode, Failure> {
+    // The demonstration has settings of its own: never those of a real installation.
+    let command = match cli.command {
+        Command::Demo(arguments) => return demo(arguments).await,
+        command => command,
+    };
+    let sources = Sources::of_process(cli.config.as_deref())?;
+    if let Command::Config { action } = command {
+        return config::run(action, &sources, &registry);
+    }
+    let settings = Settings::load(&sources)?;
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
+    match command {
+        Command::Migrate { action } => migrate::run(action, &settings).await,
+        Command::Run => run::run(&settings, &registry).await,
+        Command::Dispatch { limit, output } => dispatch(limit, output, &settings, &registry).await,
+        Command::Enqueue(arguments) => enqueue::run(*arguments, &settings).await,
+        Command::Status(output) => status::run(output, &settings).await,
+        Command::Channels { action, output } => {
+            channels::run(action, output, &settings, &registry).await
+        }
+        Command::Prune(output) => prune(output, &settings, &registry).await,
+        Command::Demo(_) | Command::Config { .. } => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn demo(arguments: DemoArgs) -> Result<ExitCode, Failure> {
+    match crate::features::DEMO {
+        Some(demo) => demo(arguments).await,
+        None => Err(Failure::Usage(
+            "this build has no demo: rebuild with `--features demo`".to_owned(),
+        )),
+    }
+}
+
+async fn dispatch(
+    limit: Option<u32>,
+    output: OutputArgs,
+    settings: &Settings,
+    registry: &Registry,
+) -> Result<ExitCode, Failure> {
+    let store = assemble::open_store(settings).await?;
+    let worker = assemble::worker(settings, registry, store)?;
+    let limit = limit.unwrap_or(settings.worker.batch_size);
+    let summary = worker.dispatch(limit as usize).await?;
+    if output.json {
+        output::json(&summary)?;
+    } else {
+        let outbox_engine::Summary {
+            processed,
+            skipped,
+            errors,
+            requeued,
+            failed,
+        } = summary;
+        output::line(format_args!(
+            "processed {processed}, skipped {skipped}, errors {errors}, requeued {requeued}, \
+             failed {failed}"
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn prune(
+    output: OutputArgs,
+    settings: &Settings,
+    registry: &Registry,
+) -> Result<ExitCode, Failure> {
+    let store = assemble::open_store(settings).await?;
+    let removed = assemble::worker(settings, registry, store)?.prune().await?;
+    if output.json {
+        output::json(&serde_json::json!({ "removed": removed }))?;
+    } else {
+        output::line(format_args!("removed {removed}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,218 @@
+//! `outbox demo`: everything at work, with a database and providers of its own.
+
+mod progress;
+mod providers;
+mod report;
+mod traffic;
+
+use crate::cli::DemoArgs;
+use crate::commands::AdminSide;
+use crate::failure::Failure;
+use crate::settings::{Settings, Sources};
+use crate::{assemble, features, signals};
+use anyhow::{Context, anyhow};
+use outbox_sandbox::postgres::{Cluster, ClusterOptions};
+use outbox_store::Store;
+use progress::Progress;
+use providers::Providers;
+use report::Report;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use traffic::Traffic;
+
+/// With `--once` and no number of its own.
+const EVENTS: u32 = 200;
+/// Events per second: as fast as it is pleasant to watch, or as an end is wanted.
+const LEISURELY: f64 = 5.0;
+const BRISK: f64 = 100.0;
+
+pub(crate) async fn run(arguments: DemoArgs) -> Result<ExitCode, Failure> {
+    let stop = CancellationToken::new();
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let _ = signals::shutdown().await;
+            stop.cancel();
+        }
+    });
+    let cluster = match arguments.database_url {
+        Some(_) => None,
+        None => Some(start_cluster().await?),
+    };
+    let url = match (&arguments.database_url, &cluster) {
+        (Some(url), _) => url.clone(),
+        (None, Some(cluster)) => cluster.url("postgres"),
+        (None, None) => return Err(anyhow!("there is no database").into()),
+    };
+    let outcome = show(&arguments, &url, &stop).await;
+    // Taking the cluster down blocks.
+    tokio::task::spawn_blocking(move || drop(cluster))
+        .await
+        .context("the throwaway PostgreSQL could not be taken down")?;
+    outcome
+}
+
+async fn start_cluster() -> Result<Cluster, Failure> {
+    let started = tokio::task::spawn_blocking(|| Cluster::start(ClusterOptions::default()))
+        .await
+        .context("the throwaway PostgreSQL could not be started")?;
+    Ok(started.map_err(anyhow::Error::from)?)
+}
+
+async fn show(
+    arguments: &DemoArgs,
+    url: &str,
+    stop: &CancellationToken,
+) -> Result<ExitCode, Failure> {
+    let providers = Providers::start()
+        .await
+        .context("the stand-in providers do not start")?;
+    let listener = listen(arguments.port).await?;
+    let address = listener.local_addr()?;
+    let settings = settings(&providers, url, &address.to_string())?;
+
+    let store = Store::connect(&assemble::store_options(&settings)?).await?;
+    store.migrate().await?;
+    refuse_backlog(&store).await?;
+    let worker = Arc::new(assemble::worker(
+        &settings,
+        &features::builtin_channels(),
+        store.clone(),
+    )?);
+    let working = tokio::spawn({
+        let (worker, stop) = (Arc::clone(&worker), stop.clone());
+        async move { worker.run(stop.cancelled()).await }
+    });
+    let admin = features::ADMIN.map(|serve| {
+        tokio::spawn(serve(AdminSide {
+            listener,
+            settings: settings.admin.clone(),
+            store: store.clone(),
+            worker,
+            is_working: true,
+            stop: stop.clone(),
+        }))
+    });
+    let mut progress = Progress::start(arguments.output.json);
+    progress.say(&where_to_look(url, &address.to_string()));
+
+    let report = tokio::select! {
+        report = play(arguments, &store, &providers, &mut progress) => Some(report?),
+        () = stop.cancelled() => None,
+    };
+    progress.finish();
+    stop.cancel();
+    working.await.context("the worker died")??;
+    if let Some(admin) = admin {
+        admin.await.context("the admin side died")??;
+    }
+    let Some(report) = report else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    report.print(arguments.output)?;
+    Ok(if report.is_as_it_should_be() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Traffic until all is settled with `--once`, and without it until a signal comes.
+async fn play(
+    arguments: &DemoArgs,
+    store: &Store,
+    providers: &Providers,
+    progress: &mut Progress,
+) -> Result<Report, Failure> {
+    let begun = Instant::now();
+    let total = arguments.events.or(arguments.once.then_some(EVENTS));
+    let rate = if arguments.once { BRISK } else { LEISURELY };
+    let mut traffic = Traffic::begin(store).await?;
+    let mut tick = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
+    let mut shown = Instant::now();
+    loop {
+        tick.tick().await;
+        let is_done = total.is_some_and(|total| traffic.written() >= u64::from(total));
+        if !is_done {
+            traffic.write(store).await?;
+        }
+        if shown.elapsed() < Duration::from_millis(200) {
+            continue;
+        }
+        shown = Instant::now();
+        let left = progress.show(store, traffic.written(), total).await?;
+        if is_done && left == 0 && arguments.once {
+            break;
+        }
+    }
+    Report::make(store, &traffic, providers, begun.elapsed()).await
+}
+
+fn settings(providers: &Providers, url: &str, listen: &str) -> Result<Settings, Failure> {
+    let text = format!(
+        "{}\n{}",
+        include_str!("settings.toml"),
+        providers.settings(url, listen)
+    );
+    let sources = Sources {
+        file: Some(("the demo's settings".into(), text)),
+        ..Sources::default()
+    };
+    Ok(Settings::load(&sources)?)
+}
+
+/// What waits in a database that is really somebody's would go to the stand-ins.
+async fn refuse_backlog(store: &Store) -> Result<(), Failure> {
+    if store.backlog().await?.is_empty() {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "this database has events waiting, and the demo would deliver them to its stand-ins: \
+         name an empty database"
+    )
+    .into())
+}
+
+async fn listen(port: u16) -> Result<TcpListener, Failure> {
+    match TcpListener::bind(("127.0.0.1", port)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) => {
+            tracing::warn!(port, %error, "the port is taken, using another");
+            Ok(TcpListener::bind(("127.0.0.1", 0)).await?)
+        }
+    }
+}
+
+fn where_to_look(url: &str, address: &str) -> String {
+    // A database that was named on the command line may have a password in its address.
+    let database = match url.rsplit_once('@') {
+        Some((_, place)) => format!("psql postgres://postgres@{place}"),
+        None => "the database you named".to_owned(),
+    };
+    let key = providers::API_KEY;
+    format!(
+        "Outbox is at work. Look around:\n  \
+         {database} -c 'SELECT * FROM outbox_event_status ORDER BY id DESC LIMIT 10'\n  \
+         curl -H 'x-api-key: {key}' http://{address}/api/admin/outbox/stats\n  \
+         curl http://{address}/readyz"
+    )
+}
+
+/// Notes for people on standard error: standard output is for the report.
+fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_the_databases_address_is_not_shown() {
+        let text = where_to_look("postgres://me:hunter2@db.example/shop", "127.0.0.1:1");
+        assert!(text.contains("db.example/shop") && !text.contains("hunter2"));
+    }
+}

@@ -1,0 +1,119 @@
+//! A stand-in for Twilio's Messages API.
+
+mod api;
+mod filter;
+mod message;
+
+use crate::Faults;
+use crate::http::Server;
+use crate::ledger::Ledger;
+use api::Api;
+pub use message::SentMessage;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How the stand-in misbehaves when it is asked to send. Only a request with valid credentials
+/// and valid parameters gets a fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TwilioFault {
+    /// 429 with code 20429 and a `Retry-After` header, in whole seconds.
+    TooManyRequests {
+        /// The wait asked for.
+        retry_after: Duration,
+    },
+    /// 503 with code 20503.
+    Unavailable,
+    /// 401 with code 20003, as if the token had been revoked.
+    Unauthorized,
+    /// Takes the message and never answers.
+    Stall,
+    /// Takes the message and closes the connection without an answer.
+    HangUp,
+    /// Takes the message and answers 200 with something that is not JSON.
+    Garbage,
+}
+
+/// Twilio's Messages API on a free port of 127.0.0.1, until it is dropped.
+///
+/// It checks credentials and parameters, refuses Twilio's
+/// [magic numbers](https://www.twilio.com/docs/iam/test-credentials#test-sms-messages), keeps
+/// what it accepts, and lists it.
+///
+/// ```
+/// # use outbox_sandbox::twilio::{TwilioFault, TwilioServer};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let twilio = TwilioServer::start("AC00000000000000000000000000000000", "token").await?;
+/// twilio.faults().next(TwilioFault::Unavailable);
+/// assert_eq!(twilio.total(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TwilioServer {
+    server: Server,
+    faults: Faults<TwilioFault>,
+    messages: Arc<Ledger<SentMessage>>,
+}
+
+impl TwilioServer {
+    /// Keeps the latest 10,000 messages.
+    const KEPT: usize = 10_000;
+
+    /// Starts, with one account.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn start(account_sid: &str, auth_token: &str) -> io::Result<Self> {
+        let messages = Arc::new(Ledger::new(Self::KEPT));
+        let faults = Faults::default();
+        let api = Api::new(
+            account_sid,
+            auth_token,
+            Arc::clone(&messages),
+            faults.clone(),
+        );
+        let server = Server::start(move |request| api.reply(&request)).await?;
+        Ok(Self {
+            server,
+            faults,
+            messages,
+        })
+    }
+
+    /// Stands in for `https://api.twilio.com`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The plan by which it misbehaves.
+    #[must_use]
+    pub fn faults(&self) -> &Faults<TwilioFault> {
+        &self.faults
+    }
+
+    /// The latest messages accepted, oldest first.
+    #[must_use]
+    pub fn messages(&self) -> Vec<SentMessage> {
+        self.messages.entries()
+    }
+
+    /// How many messages were accepted.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.messages.total()
+    }
+
+    /// How many connections were opened.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.server.connections()
+    }
+
+    /// Waits until [`total`](Self::total) is at least this.
+    pub async fn wait_for(&self, total: u64) {
+        self.messages.wait_for(total).await;
+    }
+}
