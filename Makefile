@@ -3,7 +3,7 @@
 ARGS ?=
 SANDBOX = cargo run --quiet -p outbox-sandbox --features postgres --
 
-.PHONY: demo test check setup
+.PHONY: demo test chaos check setup
 
 demo: setup ## Everything at work on a throwaway database; ARGS="--once --events 100" ends by itself
 	cargo run --quiet --release -p outbox-bin -- demo $(ARGS)
@@ -11,6 +11,10 @@ demo: setup ## Everything at work on a throwaway database; ARGS="--once --events
 test: setup ## Every test, on one throwaway PostgreSQL
 	cargo build --workspace --all-features --all-targets
 	$(SANDBOX) exec -- cargo test --workspace --all-features
+
+chaos: setup ## Breaks everything at random for five minutes; ARGS="--duration 30m --seed 7"
+	cargo build --quiet -p outbox-chaos
+	cargo run --quiet -p outbox-chaos -- $(ARGS)
 
 check: setup ## All that .ci/run checks beside the tests
 	ci/check

@@ -52,8 +52,8 @@ BEGIN
         WHERE dedup_key IS NOT NULL;
 
     -- Work: what is left to do, and who is on it. Small whenever the system is healthy.
-    -- Claiming changes only `worker` and `takeovers`, which no index knows, so that it is a
-    -- heap-only update; the free half of each page is where those updates go.
+    -- Claiming changes only what no index knows, so that it is a heap-only update; the free half
+    -- of each page is where those updates go.
     CREATE TABLE outbox_queue (
         event_id  bigint      NOT NULL,
         due_at    timestamptz NOT NULL,           -- 'infinity': held for a human
@@ -61,11 +61,18 @@ BEGIN
         attempt   int         NOT NULL DEFAULT 0, -- attempts spent
         priority  smallint    NOT NULL DEFAULT 0,
         takeovers smallint    NOT NULL DEFAULT 0, -- how often its worker died with it
+        blocked   boolean     NOT NULL DEFAULT false, -- waits for another of its key
+        began_at  timestamptz,                    -- an attempt of which nobody knows the outcome
         channel   text        COLLATE "C" NOT NULL DEFAULT '', -- '': not routed yet
-        key       text,
+        key       text        COLLATE "C",
         PRIMARY KEY (event_id, channel)
     ) WITH (fillfactor = 50);
-    CREATE INDEX outbox_queue_due ON outbox_queue (channel, priority, due_at, event_id);
+    -- What claims read. Rows that wait for another of their key are not in it, so that a
+    -- hundred thousand of one key cost the others nothing.
+    CREATE INDEX outbox_queue_due ON outbox_queue (channel, priority, due_at, event_id)
+        WHERE NOT blocked;
+    CREATE INDEX outbox_queue_key ON outbox_queue (channel, key, event_id)
+        WHERE key IS NOT NULL;
 
     -- Results: one row per event and channel, when it is final. Appended.
     CREATE TABLE outbox_deliveries (
@@ -208,7 +215,8 @@ BEGIN
         unknown  text;
     BEGIN
         IF jsonb_typeof(events) IS DISTINCT FROM 'array'
-            OR jsonb_path_exists(events, '$[*] ? (@.type() != "object")')
+            OR jsonb_path_exists(
+                events, 'strict $[*] ? (@.type() != "object")', silent => true)
         THEN
             RAISE EXCEPTION 'outbox_enqueue_many takes a JSON array of objects'
                 USING ERRCODE = 'invalid_parameter_value';

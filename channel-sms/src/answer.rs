@@ -97,7 +97,7 @@ fn unreadable(status: u16, retry_after: Option<Duration>) -> SendError {
 }
 
 /// By Twilio's code (<https://www.twilio.com/docs/api/errors>), then by HTTP status.
-fn classify(status: u16, code: Option<usize>, own_sender: bool) -> ErrorClass {
+pub(crate) fn classify(status: u16, code: Option<usize>, own_sender: bool) -> ErrorClass {
     match code {
         // The account: not active, out of funds, not allowed.
         Some(10001 | 10002 | 20003 | 20005 | 20006 | 20008 | 20403 | 20404 | 30002 | 63038) => {

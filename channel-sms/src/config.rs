@@ -1,6 +1,7 @@
 //! Settings.
 
-use crate::message::{Sender, is_sender};
+use crate::Sender;
+use crate::sender::is_sender;
 use channel_http::{AllowPrivate, HttpOptions};
 use outbox_channel::{BuildError, ErrorClass};
 use secrecy::SecretString;
@@ -36,6 +37,11 @@ pub struct SmsConfig {
     /// A PEM file with certificate authorities to trust beside the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// How long after the beginning of an attempt Twilio may take to list the message that the
+    /// attempt has sent. Sooner, a message that is not in the list does not count as not sent.
+    /// Default: 30 seconds.
+    #[serde(default = "defaults::listing_delay", with = "humantime_serde")]
+    pub listing_delay: Duration,
 }
 
 mod defaults {
@@ -48,10 +54,22 @@ mod defaults {
     pub(super) fn connect_timeout() -> Duration {
         HttpOptions::new(ErrorClass::Unavailable).connect_timeout
     }
+
+    pub(super) fn listing_delay() -> Duration {
+        Duration::from_secs(30)
+    }
 }
 
 impl SmsConfig {
-    pub(crate) fn sender(&self) -> Result<Sender, BuildError> {
+    /// A page of the list of messages, where each may be a kilobyte of fields and as many as
+    /// 1,600 characters.
+    const MAX_ANSWER: usize = 1024 * 1024;
+
+    /// Who sends.
+    ///
+    /// # Errors
+    /// When nobody does, or what is set cannot stand in a request.
+    pub fn sender(&self) -> Result<Sender, BuildError> {
         if self.from.is_none() && self.messaging_service_sid.is_none() {
             let message = "is missing: set it, or messaging_service_sid";
             return Err(BuildError::new("from", message));
@@ -76,6 +94,7 @@ impl SmsConfig {
     pub(crate) fn http(self) -> HttpOptions {
         let mut options = HttpOptions::new(ErrorClass::Unavailable);
         options.connect_timeout = self.connect_timeout;
+        options.max_answer_bytes = Self::MAX_ANSWER;
         options.ca_file = self.ca_file;
         options.allow_private = AllowPrivate::Yes;
         options

@@ -8,6 +8,23 @@
 //! | wrong credentials, closed account, unusable configured sender, no connection | unavailable |
 //! | everything else, such as a number that cannot exist or that has opted out | permanent |
 //!
+//! # Verifying
+//! What became of an attempt with an unknown outcome is looked up in Twilio's list of messages
+//! to that number. It is asked for without a date: Twilio filters by the date of sending, which
+//! a message that still waits does not have.
+//!
+//! | in the list | verdict |
+//! |---|---|
+//! | one message of the same text, number and sender since the attempt began | delivered, whatever its status: Twilio took it, and sending again would be a second message |
+//! | several of them | unknown: identical texts may come from different events |
+//! | none, but one that could be it: a text that Twilio has changed or no longer shows, the same text from another sender or from up to 60 seconds before (clocks differ), any message when ours has no text but only media | unknown |
+//! | none, less than [`listing_delay`](SmsConfig::listing_delay) after the attempt began | an error, transient, with the time to wait |
+//! | none | not delivered |
+//! | more than 500 messages since | unknown |
+//!
+//! A text that is sent twice to one number by two events within one attempt's uncertainty
+//! cannot be told apart: let texts that repeat carry something of their own.
+//!
 //! No error carries a phone number or a message's text: what Twilio says is masked.
 //!
 //! twilio-async builds the form, the path and the credentials. The request itself goes over
@@ -15,20 +32,25 @@
 
 mod answer;
 mod config;
+mod media;
 mod message;
 mod request;
+mod search;
+mod sender;
 
 pub use answer::read_answer;
 use channel_http::HttpClient;
 use channel_http::reqwest::header::HeaderMap;
 use channel_http::reqwest::{Method, Request, Url};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 pub use config::SmsConfig;
 pub use message::Message;
-use message::Sender;
 use outbox_channel::{
-    BuildError, Channel, ChannelFactory, ChannelName, Delivery, Receipt, SendError, async_trait,
+    BuildError, Channel, ChannelFactory, ChannelName, Delivery, Receipt, SendError, Verdict,
+    async_trait,
 };
+pub use search::{MessagePage, Search, read_page};
+pub use sender::Sender;
 use std::time::{Duration, Instant};
 
 /// The SMS channel.
@@ -52,10 +74,13 @@ pub struct Sms {
     account: Url,
     headers: HeaderMap,
     sender: Sender,
+    listing_delay: Duration,
 }
 
 impl Sms {
     const CHECK_TIME: Duration = Duration::from_secs(30);
+    const PAGE_SIZE: u32 = 50;
+    const MAX_PAGES: u32 = 10;
 
     fn new(config: SmsConfig) -> Result<Self, BuildError> {
         let endpoint = request::Endpoint::new(&config)?;
@@ -64,6 +89,7 @@ impl Sms {
             account: endpoint.account,
             headers: endpoint.headers,
             sender: config.sender()?,
+            listing_delay: config.listing_delay,
             client: HttpClient::new(config.http())?,
         })
     }
@@ -72,6 +98,15 @@ impl Sms {
         let mut request = Request::new(method, url.clone());
         request.headers_mut().clone_from(&self.headers);
         request
+    }
+
+    /// The list of messages to that number.
+    fn list(&self, to: &str) -> Url {
+        let mut list = self.messages.clone();
+        list.query_pairs_mut()
+            .append_pair("To", to)
+            .append_pair("PageSize", &Self::PAGE_SIZE.to_string());
+        list
     }
 }
 
@@ -97,6 +132,31 @@ impl Channel for Sms {
         let deadline = Instant::now() + Self::CHECK_TIME;
         let answer = self.client.execute(request, deadline).await?;
         answer::read_account(answer.status(), answer.retry_after(), answer.body())
+    }
+
+    fn can_verify(&self) -> bool {
+        true
+    }
+
+    /// By the [crate](crate)'s table.
+    async fn verify(
+        &self,
+        delivery: &Delivery,
+        began: DateTime<Utc>,
+    ) -> Result<Verdict, SendError> {
+        let message = Message::read(delivery)?;
+        let mut search = Search::new(&message, &self.sender, began);
+        let mut list = self.list(message.to());
+        for _ in 0..Self::MAX_PAGES {
+            let request = self.request(Method::GET, &list);
+            let answer = self.client.execute(request, delivery.deadline()).await?;
+            let page = read_page(answer.status(), answer.retry_after(), answer.body())?;
+            match search.look_at(page) {
+                Some(next) => list.set_query(Some(&next)),
+                None => return search.verdict(Utc::now(), self.listing_delay),
+            }
+        }
+        Ok(Verdict::Unknown)
     }
 }
 

@@ -1,9 +1,11 @@
 //! From an event to a form.
 
+use crate::Sender;
+use crate::media::MediaUrls;
+use crate::sender::is_sender;
 use chrono::{DateTime, Utc};
 use outbox_channel::{Delivery, SendError};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use std::fmt;
 use twilio_async::encode_pairs;
 
@@ -25,14 +27,6 @@ pub struct Message {
     from: Option<String>,
     #[serde(default)]
     media_url: MediaUrls,
-}
-
-/// Who sends when the message does not say, and who is told.
-#[derive(Debug, Default)]
-pub(crate) struct Sender {
-    pub(crate) from: Option<String>,
-    pub(crate) messaging_service_sid: Option<String>,
-    pub(crate) status_callback: Option<String>,
 }
 
 impl Message {
@@ -78,24 +72,32 @@ impl Message {
     /// As `application/x-www-form-urlencoded`.
     pub(crate) fn form(&self, sender: &Sender, valid_for: Option<u32>) -> String {
         let seconds = valid_for.map(|seconds| seconds.to_string());
-        let (from, service) = match &self.from {
-            // A service would send only from its own pool.
-            Some(from) => (Some(from), None),
-            None => (sender.from.as_ref(), sender.messaging_service_sid.as_ref()),
-        };
-        let to = [("To", &self.to)];
-        let media = self.media_url.0.iter().map(|url| ("MediaUrl", url));
+        let (from, service) = self.sent_by(sender);
+        let to = [("To", &*self.to)];
+        let media = self.media_url.0.iter().map(|url| ("MediaUrl", &**url));
         let rest = [
             ("From", from),
             ("MessagingServiceSid", service),
-            ("Body", self.body.as_ref()),
-            ("StatusCallback", sender.status_callback.as_ref()),
-            ("ValidityPeriod", seconds.as_ref()),
+            ("Body", self.body.as_deref()),
+            ("StatusCallback", sender.status_callback.as_deref()),
+            ("ValidityPeriod", seconds.as_deref()),
         ];
         let rest = rest
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)));
         encode_pairs(to.into_iter().chain(rest).chain(media)).unwrap_or_default()
+    }
+
+    /// The sender's number or name, and the service that picks one.
+    pub(crate) fn sent_by<'a>(&'a self, sender: &'a Sender) -> (Option<&'a str>, Option<&'a str>) {
+        match &self.from {
+            // A service would send only from its own pool.
+            Some(from) => (Some(from), None),
+            None => (
+                sender.from.as_deref(),
+                sender.messaging_service_sid.as_deref(),
+            ),
+        }
     }
 
     /// The text, the numbers and the addresses: what must not show.
@@ -109,7 +111,12 @@ impl Message {
         self.from.is_some()
     }
 
-    fn text(&self) -> &str {
+    pub(crate) fn to(&self) -> &str {
+        &self.to
+    }
+
+    /// Empty when there are only media.
+    pub(crate) fn text(&self) -> &str {
         self.body.as_deref().unwrap_or_default()
     }
 }
@@ -152,47 +159,6 @@ fn is_e164(number: &str) -> bool {
     (2..=15).contains(&digits.len())
         && !digits.starts_with('0')
         && digits.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// A number, a short code, a name, a service: Twilio knows which of them are real.
-pub(crate) fn is_sender(text: &str) -> bool {
-    !text.trim().is_empty() && !text.chars().any(char::is_control)
-}
-
-/// One address or several.
-#[derive(Default)]
-struct MediaUrls(Vec<String>);
-
-impl<'de> Deserialize<'de> for MediaUrls {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OneOrMany)
-    }
-}
-
-struct OneOrMany;
-
-impl<'de> Visitor<'de> for OneOrMany {
-    type Value = MediaUrls;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a URL or a list of URLs")
-    }
-
-    fn visit_str<E: Error>(self, url: &str) -> Result<MediaUrls, E> {
-        Ok(MediaUrls(vec![url.to_owned()]))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<MediaUrls, E> {
-        Ok(MediaUrls::default())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<MediaUrls, A::Error> {
-        let mut urls = Vec::new();
-        while let Some(url) = items.next_element()? {
-            urls.push(url);
-        }
-        Ok(MediaUrls(urls))
-    }
 }
 
 #[cfg(test)]

@@ -3,20 +3,53 @@
 use crate::failure::Failure;
 use crate::registry::Registry;
 use crate::settings::{
-    ChannelSettings, OnAmbiguous, Origin, Problem, RouteSettings, Settings, SettingsError, Targets,
+    ChannelSettings, OnAmbiguous, OnDead, Origin, Problem, RouteSettings, Settings, SettingsError,
+    Targets,
 };
 use outbox_channel::ChannelName;
 use outbox_engine as engine;
-use outbox_store::{Store, StoreOptions};
-use secrecy::ExposeSecret;
+use outbox_store::{OpenError, Store, StoreOptions};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeMap;
 
-/// Opens the configured database.
+/// Opens the configured database, which has to have been migrated.
 pub(crate) async fn open_store(settings: &Settings) -> Result<Store, Failure> {
-    Ok(Store::open(&store_options(settings)?).await?)
+    let opened = Store::open(&store_options(settings)?).await;
+    opened.map_err(|error| unusable(error, settings))
 }
 
-pub(crate) fn store_options(settings: &Settings) -> Result<StoreOptions, SettingsError> {
+/// Connects to the configured database, whatever is in it.
+pub(crate) async fn connect(settings: &Settings) -> Result<Store, Failure> {
+    let connected = Store::connect(&store_options(settings)?).await;
+    connected.map_err(|error| unusable(error, settings))
+}
+
+/// A server that does not answer is often the wrong server, so it is said which one it is.
+fn unusable(error: OpenError, settings: &Settings) -> Failure {
+    let place = settings.database_url().ok().and_then(place_of);
+    match (error, place) {
+        (OpenError::Store(error), Some(place)) => {
+            let origin = settings.origin(&["database", "url"]);
+            anyhow::Error::new(error)
+                .context(format!("the database at {place} ({origin})"))
+                .into()
+        }
+        (error, _) => error.into(),
+    }
+}
+
+/// Host, port and database, without what may be secret.
+fn place_of(url: &SecretString) -> Option<String> {
+    let options: PgConnectOptions = url.expose_secret().parse().ok()?;
+    let database = options.get_database().unwrap_or_default();
+    Some(match options.get_socket() {
+        Some(socket) => format!("{}/{database}", socket.display()),
+        None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
+    })
+}
+
+fn store_options(settings: &Settings) -> Result<StoreOptions, SettingsError> {
     let database = &settings.database;
     let mut options = StoreOptions::new(settings.database_url()?.expose_secret());
     options.schema.clone_from(&database.schema);
@@ -52,7 +85,7 @@ pub(crate) fn channels(
         let Some(limits) = settings.channel(name.as_str()) else {
             continue;
         };
-        match on_ambiguous(&name, limits, settings) {
+        match on_ambiguous(&name, limits, channel.can_verify(), settings) {
             Ok(on_ambiguous) => specs.push(engine::ChannelSpec {
                 kind: limits.kind.clone(),
                 channel,
@@ -60,6 +93,10 @@ pub(crate) fn channels(
                 timeout: limits.timeout,
                 retry: retry_policy(limits),
                 on_ambiguous,
+                on_dead: match limits.on_dead {
+                    OnDead::Skip => engine::OnDead::Skip,
+                    OnDead::Block => engine::OnDead::Block,
+                },
                 rate_limit: limits.rate_limit.map(|limit| engine::RateLimit {
                     count: limit.count,
                     period: limit.period,
@@ -79,11 +116,13 @@ pub(crate) fn channels(
 fn on_ambiguous(
     name: &ChannelName,
     limits: &ChannelSettings,
+    can_verify: bool,
     settings: &Settings,
 ) -> Result<engine::OnAmbiguous, Problem> {
     match limits.on_ambiguous {
         OnAmbiguous::Retry => Ok(engine::OnAmbiguous::Retry),
         OnAmbiguous::Hold => Ok(engine::OnAmbiguous::Hold),
+        OnAmbiguous::Verify if can_verify => Ok(engine::OnAmbiguous::Verify),
         OnAmbiguous::Verify => {
             let path = ["channels", name.as_str(), "on_ambiguous"];
             let message = format!(

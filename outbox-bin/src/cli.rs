@@ -1,14 +1,28 @@
 //! The command line.
 
-#![expect(clippy::doc_markdown, reason = "these comments are help texts, shown as they are")]
+#![expect(
+    clippy::doc_markdown,
+    reason = "these comments are help texts, shown as they are"
+)]
 
 use chrono::{DateTime, Utc};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Turns rows of your PostgreSQL into e-mail, SMS and webhooks.
+const SETTINGS_AND_EXIT_CODES: &str = "\
+Settings: outbox.toml (or --config, OUTBOX_CONFIG), then .env, then the environment: DATABASE_URL,
+SMTP_URL, TWILIO_ACCOUNT_SID, WEBHOOK_URL …; `outbox config show` lists them all.
+Exit codes: 0 fine, 1 failed, 2 bad usage or settings.";
+
+/// Delivers the events that your application commits to its PostgreSQL: e-mail, SMS, webhooks
 #[derive(Debug, Parser)]
-#[command(name = "outbox", version, about, arg_required_else_help = true)]
+#[command(
+    name = "outbox",
+    version,
+    arg_required_else_help = true,
+    after_help = SETTINGS_AND_EXIT_CODES
+)]
 pub(crate) struct Cli {
     /// The settings file [default: $OUTBOX_CONFIG, or outbox.toml if there is one]
     #[arg(long, global = true, value_name = "FILE")]
@@ -37,10 +51,12 @@ pub(crate) enum Command {
     Migrate {
         #[command(subcommand)]
         action: Option<MigrateAction>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
-    /// Deliver until SIGTERM or SIGINT
+    /// Deliver until SIGTERM or SIGINT, and serve the admin side; a second signal ends it at once
     Run,
-    /// Deliver one batch
+    /// Deliver one batch, and say what became of it
     Dispatch {
         /// At most so many events
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -63,6 +79,8 @@ pub(crate) enum Command {
     Config {
         #[command(subcommand)]
         action: ConfigAction,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Forget settled events that are old enough
     Prune(OutputArgs),
@@ -70,8 +88,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct OutputArgs {
-    /// As JSON
-    #[arg(long)]
+    /// Report as JSON
+    #[arg(long, global = true)]
     pub(crate) json: bool,
 }
 
@@ -83,10 +101,11 @@ pub(crate) struct DemoArgs {
     /// Stop when all is settled, and print a summary
     #[arg(long)]
     pub(crate) once: bool,
-    /// The port of the admin side
+    /// The port of the admin side; another one when it is taken
     #[arg(long, value_name = "P", default_value_t = 8025)]
     pub(crate) port: u16,
-    /// Use this database instead of a throwaway one. DATABASE_URL is never used
+    /// Use this database instead of a throwaway one; what the demo writes stays in it.
+    /// DATABASE_URL is never used
     #[arg(long, value_name = "URL")]
     pub(crate) database_url: Option<String>,
     #[command(flatten)]
@@ -96,17 +115,17 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(crate) enum MigrateAction {
     /// What has been applied and what has not
-    Status(OutputArgs),
+    Status,
 }
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ChannelAction {
-    /// Nothing goes through it until it is resumed
+    /// Let nothing go through a channel until it is resumed; its events wait
     Pause {
         /// The channel
         name: String,
     },
-    /// Go on
+    /// Let a paused channel go on, or try one that is down at once
     Resume {
         /// The channel
         name: String,
@@ -115,17 +134,22 @@ pub(crate) enum ChannelAction {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(crate) enum ConfigAction {
-    /// Validate the settings
+    /// Validate the settings, without asking the database or any provider
     Check,
     /// The effective settings, each with its source; secrets are masked
-    Show(OutputArgs),
+    Show,
 }
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("source").required(true).args(["payload", "file", "stdin", "batch"]))]
 pub(crate) struct EnqueueArgs {
     /// The event's type, for instance invoice.paid
-    #[arg(long = "type", value_name = "TYPE", required_unless_present = "batch")]
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        required_unless_present = "batch",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub(crate) event_type: Option<String>,
     /// The payload as JSON
     #[arg(long, value_name = "JSON")]
@@ -136,7 +160,7 @@ pub(crate) struct EnqueueArgs {
     /// `-`: read the payload from standard input
     #[arg(value_name = "-", value_parser = ["-"])]
     pub(crate) stdin: Option<String>,
-    /// Write many events, one JSON object a line with the fields of outbox_enqueue
+    /// Write many events, all or none: one JSON object a line, with the fields of outbox_enqueue
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "event_type", "key", "dedup_key", "deliver_at", "expires_at", "priority", "max_retries",
     ])]
@@ -147,11 +171,11 @@ pub(crate) struct EnqueueArgs {
     /// Write it only if there is no event with this key yet
     #[arg(long, value_name = "D")]
     pub(crate) dedup_key: Option<String>,
-    /// Not before then (RFC 3339)
-    #[arg(long, value_name = "TIME")]
+    /// Not before then, for instance 2030-01-31T09:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) deliver_at: Option<DateTime<Utc>>,
-    /// Not worth delivering from then on (RFC 3339)
-    #[arg(long, value_name = "TIME")]
+    /// Not worth delivering from then on
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) expires_at: Option<DateTime<Utc>>,
     /// Lower is more urgent
     #[arg(
@@ -166,6 +190,12 @@ pub(crate) struct EnqueueArgs {
     pub(crate) max_retries: Option<u32>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text);
+    time.map(Into::into)
+        .map_err(|_| "expected a time by RFC 3339, for instance 2030-01-31T09:00:00Z".to_owned())
 }
 
 #[cfg(test)]

@@ -7,7 +7,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Logs go to standard error, from `level` on unless `RUST_LOG` says otherwise.
 pub(crate) fn start_logging(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // Set to nothing counts as not set, as with every other variable.
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let filter = Some(wanted)
+        .filter(|wanted| !wanted.is_empty())
+        .and_then(|wanted| EnvFilter::try_new(wanted).ok())
+        .unwrap_or_else(|| EnvFilter::new(level));
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -40,6 +45,9 @@ pub(crate) fn table<const N: usize>(
     for row in rows {
         table.add_row(row);
         is_empty = false;
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
     if is_empty {
         line(when_empty);

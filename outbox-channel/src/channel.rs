@@ -2,6 +2,7 @@
 
 use crate::{ChannelName, Delivery, Receipt, SendError};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 
 /// One way out: takes a delivery to a provider.
@@ -30,6 +31,39 @@ pub trait Channel: Send + Sync + 'static {
     async fn check(&self) -> Result<(), SendError> {
         Ok(())
     }
+
+    /// Whether [`verify`](Self::verify) has an answer. Only then may an operator set
+    /// `on_ambiguous = "verify"`. The default says no.
+    fn can_verify(&self) -> bool {
+        false
+    }
+
+    /// Asks the provider what became of an attempt that began at `began` and whose outcome is
+    /// unknown. Sends nothing. `began` is by the database's clock, which may differ a little
+    /// from the provider's.
+    ///
+    /// # Errors
+    /// When the provider cannot be asked now; the engine asks again later.
+    async fn verify(
+        &self,
+        delivery: &Delivery,
+        began: DateTime<Utc>,
+    ) -> Result<Verdict, SendError> {
+        let _ = (delivery, began);
+        Ok(Verdict::Unknown)
+    }
+}
+
+/// What a provider knows of an earlier attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It took the message.
+    Delivered(Receipt),
+    /// It never saw the message, and can be trusted to have known by now: sending again is
+    /// safe.
+    NotDelivered,
+    /// It cannot tell, for instance because two messages fit. A human has to decide.
+    Unknown,
 }
 
 /// Makes channels of one kind from their settings.

@@ -47,7 +47,7 @@ mod receipt;
 
 #[cfg(feature = "mock")]
 pub use channel::MockChannel;
-pub use channel::{BuildError, Channel, ChannelFactory};
+pub use channel::{BuildError, Channel, ChannelFactory, Verdict};
 pub use delivery::{Delivery, DeliveryBuilder, DeliveryId, Event};
 pub use error::{ErrorClass, SendError};
 pub use name::{ChannelName, InvalidChannelName};

@@ -12,6 +12,26 @@ pub enum OnAmbiguous {
     Retry,
     /// Wait for a human.
     Hold,
+    /// Ask the provider, and wait for a human when it cannot tell.
+    Verify,
+}
+
+impl OnAmbiguous {
+    /// Whether an attempt has to be written down before it begins: should the worker die with
+    /// it, the next one must know that its outcome is unknown.
+    pub(crate) fn needs_to_know(self) -> bool {
+        self != Self::Retry
+    }
+}
+
+/// What a dead letter means for later events of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDead {
+    /// The next one goes.
+    #[default]
+    Skip,
+    /// It is held instead of dead, and they wait with it for a human.
+    Block,
 }
 
 /// What happens next to a delivery.
@@ -30,6 +50,11 @@ pub enum Disposition {
     Dead,
     /// It waits for a human; so many attempts are spent.
     Hold {
+        /// Attempts spent.
+        spent: u32,
+    },
+    /// The provider is to be asked; so many attempts are spent.
+    Verify {
         /// Attempts spent.
         spent: u32,
     },
@@ -56,6 +81,7 @@ pub fn decide(
         (ErrorClass::Unavailable, _) => Disposition::Postpone,
         (ErrorClass::Permanent, _) => Disposition::Dead,
         (ErrorClass::Ambiguous, OnAmbiguous::Hold) => Disposition::Hold { spent },
+        (ErrorClass::Ambiguous, OnAmbiguous::Verify) => Disposition::Verify { spent },
         (ErrorClass::Transient, _) | (ErrorClass::Ambiguous, OnAmbiguous::Retry) => {
             if spent > max_retries.unwrap_or(policy.max_retries) {
                 return Disposition::Dead;
@@ -100,7 +126,7 @@ mod tests {
 
     #[test]
     fn every_class_under_every_policy_at_every_count() {
-        for on in [OnAmbiguous::Retry, OnAmbiguous::Hold] {
+        for on in [OnAmbiguous::Retry, OnAmbiguous::Hold, OnAmbiguous::Verify] {
             for class in CLASSES {
                 for max in [None, Some(0), Some(1), Some(10)] {
                     for spent in 0..12 {
@@ -110,6 +136,9 @@ mod tests {
                             ErrorClass::Permanent => Disposition::Dead,
                             ErrorClass::Ambiguous if on == OnAmbiguous::Hold => {
                                 Disposition::Hold { spent: spent + 1 }
+                            }
+                            ErrorClass::Ambiguous if on == OnAmbiguous::Verify => {
+                                Disposition::Verify { spent: spent + 1 }
                             }
                             _ if spent >= limit => Disposition::Dead,
                             _ => Disposition::Retry {

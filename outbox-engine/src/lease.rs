@@ -1,107 +1,182 @@
 //! Whether what this process has claimed is still its own.
 
+use crate::health::{Duty, Pulse};
+use crate::trouble::{Trouble, within};
+use crate::wake::Alarm;
 use chrono::{DateTime, Utc};
 use outbox_store::{Store, StoreError, WorkerId};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The lease of this process: kept up by heartbeats, judged by the time they were *sent*, so
-/// that it ends here no later than in the database.
+/// The leases of this process: one under which it claims, and those that it has given up but
+/// under which something is still at work. Kept up by heartbeats.
 #[derive(Debug)]
 pub(crate) struct Lease {
+    store: Store,
     name: String,
     length: Duration,
-    state: RwLock<State>,
+    state: Mutex<State>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct State {
-    worker: WorkerId,
-    valid_until: Instant,
+    current: Arc<Tenure>,
+    retired: Vec<Arc<Tenure>>,
     /// The database's clock, and ours at the same moment.
     clock: (DateTime<Utc>, Instant),
 }
 
+/// One unbroken lease. Whatever was claimed under it holds on to it until it is settled.
+#[derive(Debug)]
+pub(crate) struct Tenure {
+    pub(crate) worker: WorkerId,
+    valid_until: Mutex<Instant>,
+}
+
+impl Tenure {
+    fn new(worker: WorkerId, valid_until: Instant) -> Self {
+        Self {
+            worker,
+            valid_until: Mutex::new(valid_until),
+        }
+    }
+
+    /// Whether it has not run out: judged by when the heartbeats were *sent*, so that it ends
+    /// here no later than in the database.
+    pub(crate) fn is_held(&self) -> bool {
+        Instant::now() < *lock(&self.valid_until)
+    }
+}
+
 impl Lease {
+    /// How long a leaving worker tries to say so.
+    const FAREWELL: Duration = Duration::from_secs(2);
+
     pub(crate) async fn begin(
-        store: &Store,
+        store: Store,
         name: &str,
         length: Duration,
     ) -> Result<Self, StoreError> {
+        let sent = Instant::now();
+        let (worker, now) = store.register_worker(name, length).await?;
         Ok(Self {
+            store,
             name: name.to_owned(),
             length,
-            state: RwLock::new(register(store, name, length).await?),
+            state: Mutex::new(State {
+                current: Arc::new(Tenure::new(worker, sent + length)),
+                retired: Vec::new(),
+                clock: (now, Instant::now()),
+            }),
         })
     }
 
-    pub(crate) fn worker(&self) -> WorkerId {
-        self.state().worker
-    }
-
-    /// Whether `worker` is this process's lease, and it has not run out.
-    pub(crate) fn is_held_by(&self, worker: WorkerId) -> bool {
-        let state = self.state();
-        state.worker == worker && Instant::now() < state.valid_until
+    /// The lease to claim under.
+    pub(crate) fn current(&self) -> Arc<Tenure> {
+        Arc::clone(&lock(&self.state).current)
     }
 
     /// What time it is by the database's clock.
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        let (database, ours) = self.state().clock;
+        let (database, ours) = lock(&self.state).clock;
         database + ours.elapsed()
     }
 
-    /// Keeps the lease up until the future is dropped. When it has run out all the same (the
-    /// process was stopped, or cut off from the database), begins a new one.
-    pub(crate) async fn keep_up(&self, store: &Store) {
+    /// Goes on under a new lease. The old one ends when nothing is at work under it any more:
+    /// then what it has leased without our knowing (a claim's answer was lost) is free for all.
+    pub(crate) async fn replace(&self) -> Result<(), StoreError> {
+        let sent = Instant::now();
+        let registration = self.store.register_worker(&self.name, self.length);
+        let (worker, now) = registration.await?;
+        let tenure = Arc::new(Tenure::new(worker, sent + self.length));
+        let mut state = lock(&self.state);
+        state.clock = (now, Instant::now());
+        let old = std::mem::replace(&mut state.current, tenure);
+        state.retired.push(old);
+        Ok(())
+    }
+
+    /// Keeps the leases up until the future is dropped. When the current one has run out all the
+    /// same (the process was stopped, or cut off from the database), begins a new one and rings
+    /// the `alarm`: producers do not know its sleeper yet.
+    pub(crate) async fn keep_up(&self, alarm: &Alarm, pulse: &Pulse) {
         let mut wait = self.length / 3;
         loop {
             tokio::time::sleep(wait).await;
-            wait = match self.prolong(store).await {
-                Ok(()) => self.length / 3,
-                Err(error) => {
-                    tracing::warn!(error = error.sentence(), "heartbeat failed");
+            wait = match self.prolong_all(alarm).await {
+                Ok(()) => {
+                    pulse.fine(Duty::Lease);
+                    self.length / 3
+                }
+                Err(trouble) => {
+                    let error = trouble.sentence();
+                    tracing::warn!(error, "heartbeat failed");
+                    pulse.trouble(Duty::Lease, error);
                     (self.length / 10).min(Duration::from_secs(1))
                 }
             };
         }
     }
 
-    async fn prolong(&self, store: &Store) -> Result<(), StoreError> {
-        let sent = Instant::now();
-        let worker = self.worker();
-        let state = match store.heartbeat(worker, self.length).await? {
-            Some(now) => State {
-                worker,
-                valid_until: sent + self.length,
-                clock: (now, Instant::now()),
-            },
-            None => {
-                let state = register(store, &self.name, self.length).await?;
-                tracing::error!(
-                    lost = %worker,
-                    new = %state.worker,
-                    "the lease ran out before it was prolonged; other workers take over what \
-                     this one had, and some messages may be sent twice, with the same id"
+    /// Nothing is at work any more: whatever this process may still hold is free at once.
+    pub(crate) async fn end(&self) {
+        let mut tenures = std::mem::take(&mut lock(&self.state).retired);
+        tenures.push(self.current());
+        for tenure in tenures {
+            let farewell = self.store.deregister_worker(tenure.worker);
+            if let Err(trouble) = within(Self::FAREWELL, farewell).await {
+                tracing::warn!(
+                    worker = %tenure.worker, error = trouble.sentence(),
+                    "the worker's lease has to run out by itself"
                 );
-                state
             }
-        };
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        }
+    }
+
+    async fn prolong_all(&self, alarm: &Alarm) -> Result<(), Trouble> {
+        let current = self.current();
+        if !self.prolong(&current).await? {
+            within(self.length, self.replace()).await?;
+            tracing::error!(
+                lost = %current.worker,
+                new = %self.current().worker,
+                "the lease ran out before it was prolonged; other workers take over what this \
+                 one had, and some messages may be sent twice, with the same id"
+            );
+            alarm.set(Instant::now());
+        }
+        let retired = lock(&self.state).retired.clone();
+        for tenure in retired {
+            // Ours, and the one in the list.
+            if Arc::strong_count(&tenure) > 2 {
+                self.prolong(&tenure).await?;
+            } else {
+                let farewell = self.store.deregister_worker(tenure.worker);
+                within(self.length / 3, farewell).await?;
+                lock(&self.state)
+                    .retired
+                    .retain(|other| !Arc::ptr_eq(other, &tenure));
+                // What it may have held is free now.
+                alarm.set(Instant::now());
+            }
+        }
         Ok(())
     }
 
-    fn state(&self) -> State {
-        *self.state.read().unwrap_or_else(PoisonError::into_inner)
+    /// False when the lease has run out.
+    async fn prolong(&self, tenure: &Tenure) -> Result<bool, Trouble> {
+        let sent = Instant::now();
+        let heartbeat = self.store.heartbeat(tenure.worker, self.length);
+        let Some(now) = within(self.length / 3, heartbeat).await? else {
+            *lock(&tenure.valid_until) = sent;
+            return Ok(false);
+        };
+        *lock(&tenure.valid_until) = sent + self.length;
+        lock(&self.state).clock = (now, Instant::now());
+        Ok(true)
     }
 }
 
-async fn register(store: &Store, name: &str, length: Duration) -> Result<State, StoreError> {
-    let sent = Instant::now();
-    let (worker, now) = store.register_worker(name, length).await?;
-    Ok(State {
-        worker,
-        valid_until: sent + length,
-        clock: (now, Instant::now()),
-    })
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

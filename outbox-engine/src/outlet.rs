@@ -1,7 +1,7 @@
 //! A channel with its limits: how much may go through it now.
 
-use crate::breaker::Breaker;
-use crate::disposition::OnAmbiguous;
+use crate::breaker::{Breaker, Leave};
+use crate::disposition::{OnAmbiguous, OnDead};
 use crate::retry::RetryPolicy;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use outbox_channel::{Channel, ChannelName, SendError};
@@ -28,6 +28,8 @@ pub struct ChannelSpec {
     pub retry: RetryPolicy,
     /// What to do when nobody can know whether a message was delivered.
     pub on_ambiguous: OnAmbiguous,
+    /// What a dead letter means for later events of its key.
+    pub on_dead: OnDead,
     /// How many deliveries may begin per period in this process.
     pub rate_limit: Option<RateLimit>,
 }
@@ -61,6 +63,8 @@ pub(crate) struct Outlet {
     breaker: Mutex<Breaker>,
     /// Paused by an operator, or found down by another worker.
     closed: AtomicBool,
+    /// A claim found no room: whoever makes some says so.
+    is_starved: AtomicBool,
 }
 
 /// How many deliveries finished lately.
@@ -73,14 +77,19 @@ struct Pace {
 impl Outlet {
     /// Work is claimed ahead for about so long at the channel's present speed.
     const AHEAD: Duration = Duration::from_millis(250);
+    /// With little room, claims are put off for so long: they bring more at once.
+    pub(crate) const GATHER: Duration = Duration::from_millis(10);
+    const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-    pub(crate) fn new(spec: ChannelSpec) -> Self {
+    pub(crate) fn new(mut spec: ChannelSpec) -> Self {
+        spec.concurrency = spec.concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        spec.timeout = spec.timeout.min(Self::LONGEST_TIMEOUT);
         let limiter = spec.rate_limit.and_then(|limit| {
             let interval = limit.period / limit.count.get();
             Some(RateLimiter::direct(Quota::with_period(interval)?))
         });
         Self {
-            permits: Semaphore::new(spec.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            permits: Semaphore::new(spec.concurrency),
             limiter,
             taken: AtomicUsize::new(0),
             pace: Mutex::new(Pace {
@@ -90,6 +99,7 @@ impl Outlet {
             }),
             breaker: Mutex::default(),
             closed: AtomicBool::new(false),
+            is_starved: AtomicBool::new(false),
             spec,
         }
     }
@@ -97,14 +107,31 @@ impl Outlet {
     /// How many more deliveries may be claimed: enough to keep the channel busy until the next
     /// claim, and no more, so that work never waits here while another worker could do it.
     pub(crate) fn room(&self, batch_size: usize) -> usize {
-        let window = self.spec.concurrency + self.ahead().min(batch_size);
-        let taken = self.taken.load(Ordering::Relaxed);
-        lock(&self.breaker).admit(Instant::now(), window, taken)
+        let taken = self.taken.load(Ordering::SeqCst);
+        lock(&self.breaker).admit(Instant::now(), self.window(batch_size), taken)
+    }
+
+    /// As [`room`](Self::room), for a claim: when there is none, the next
+    /// [`finish`](Self::finish) tells.
+    pub(crate) fn room_to_claim(&self, batch_size: usize) -> usize {
+        // First this, then the count: a place that becomes free in between is told too.
+        self.is_starved.store(true, Ordering::SeqCst);
+        let room = self.room(batch_size);
+        if room > 0 {
+            self.is_starved.store(false, Ordering::SeqCst);
+        }
+        room
     }
 
     /// Whether `room` is worth a claim at once: one per finished delivery would be too many.
-    pub(crate) fn is_worth_claiming(&self, room: usize) -> bool {
-        room >= self.spec.concurrency.div_ceil(2).min(50)
+    pub(crate) fn is_worth_claiming(&self, room: usize, batch_size: usize) -> bool {
+        room >= self.window(batch_size).div_ceil(2).min(50)
+    }
+
+    fn window(&self, batch_size: usize) -> usize {
+        self.spec
+            .concurrency
+            .saturating_add(self.ahead().min(batch_size))
     }
 
     fn ahead(&self) -> usize {
@@ -124,12 +151,23 @@ impl Outlet {
 
     /// Takes a place until [`finish`](Self::finish).
     pub(crate) fn take(&self) {
-        self.taken.fetch_add(1, Ordering::Relaxed);
+        self.taken.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(crate) fn finish(&self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
+    /// Gives the place back. When a claim waits for one: how soon it should look, so that places
+    /// come together.
+    pub(crate) fn finish(&self, batch_size: usize) -> Option<Duration> {
+        self.taken.fetch_sub(1, Ordering::SeqCst);
         lock(&self.pace).finished += 1;
+        if !self.is_starved.load(Ordering::SeqCst) {
+            return None;
+        }
+        let is_worth_it = self.is_worth_claiming(self.room(batch_size), batch_size);
+        Some(if is_worth_it {
+            Duration::ZERO
+        } else {
+            Self::GATHER
+        })
     }
 
     /// Waits for the rate limit.
@@ -148,14 +186,31 @@ impl Outlet {
         self.closed.store(closed, Ordering::Relaxed);
     }
 
+    /// When the breaker, if it is open, lets the next delivery through.
+    pub(crate) fn opens_in(&self) -> Option<Duration> {
+        let opens_at = lock(&self.breaker).opens_at()?;
+        let wait = opens_at.saturating_duration_since(Instant::now());
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Leave to send one message; how that ended has to be told by one of the next three.
+    pub(crate) fn begin(&self) -> Option<Leave> {
+        lock(&self.breaker).begin(Instant::now())
+    }
+
     /// The pause that begins now, if this is the first to find the channel unavailable.
-    pub(crate) fn unavailable(&self, error: &SendError) -> Option<Duration> {
-        lock(&self.breaker).fail(Instant::now(), error.retry_after())
+    pub(crate) fn unavailable(&self, leave: Leave, error: &SendError) -> Option<Duration> {
+        lock(&self.breaker).fail(leave, Instant::now(), error.retry_after())
     }
 
     /// True when the channel had been unavailable.
-    pub(crate) fn answered(&self) -> bool {
-        lock(&self.breaker).succeed()
+    pub(crate) fn answered(&self, leave: Leave) -> bool {
+        lock(&self.breaker).succeed(leave)
+    }
+
+    /// Nobody knows what became of it.
+    pub(crate) fn unknown(&self, leave: Leave) {
+        lock(&self.breaker).end(leave);
     }
 }
 

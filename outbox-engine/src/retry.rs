@@ -56,7 +56,9 @@ impl RetryPolicy {
                 .base_delay
                 .saturating_mul(1 << doublings)
                 .min(self.max_delay);
-            full.mul_f64(1.0 + self.jitter.clamp(0.0, 1.0) * (random.clamp(0.0, 1.0) - 0.5))
+            let share = self.jitter.clamp(0.0, 1.0) * (random.clamp(0.0, 1.0) - 0.5);
+            // No number, or one that is too large, leaves the wait as it is.
+            Duration::try_from_secs_f64(full.as_secs_f64() * (1.0 + share)).unwrap_or(full)
         });
         let asked = retry_after
             .unwrap_or_default()
@@ -86,6 +88,21 @@ mod tests {
         let wait = |random| policy.delay(1, None, random).as_secs_f64();
         assert!((wait(0.0) - 4.5).abs() < 1e-9);
         assert!((wait(1.0) - 5.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn absurd_settings_make_no_wait_that_cannot_be_counted() {
+        let policy = RetryPolicy {
+            base_delay: Duration::MAX,
+            max_delay: Duration::MAX,
+            ..RetryPolicy::default()
+        };
+        assert_eq!(policy.delay(9, None, 1.0), Duration::MAX);
+        let policy = RetryPolicy {
+            jitter: f64::NAN,
+            ..RetryPolicy::default()
+        };
+        assert_eq!(policy.delay(1, None, 1.0), Duration::from_secs(5));
     }
 
     #[test]

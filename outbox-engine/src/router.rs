@@ -44,6 +44,11 @@ impl Route {
             pattern: pattern.to_owned(),
             reason: error.kind().to_string(),
         })?;
+        let targets = match targets {
+            Targets::FanOut(channels) => Targets::FanOut(distinct(channels.into_iter())),
+            // One that came twice would lead in a circle.
+            Targets::Fallback(channels) => Targets::Fallback(distinct(channels.into_iter())),
+        };
         Ok(Self {
             pattern: glob.compile_matcher(),
             targets,
@@ -81,7 +86,7 @@ impl Router {
     #[must_use]
     pub fn plan(&self, event: &Event) -> Plan {
         let channels = match self.route(event).map(|route| &route.targets) {
-            Some(Targets::FanOut(channels)) => distinct(channels.iter().cloned()),
+            Some(Targets::FanOut(channels)) => channels.clone(),
             Some(Targets::Fallback(channels)) => channels.iter().take(1).cloned().collect(),
             None => match named_in_payload(event) {
                 Ok(channels) => channels,
@@ -177,7 +182,7 @@ mod tests {
             route("invoice.*", Targets::FanOut(names(&["crm"]))),
             route(
                 "login.code",
-                Targets::Fallback(names(&["sms", "email", "letter"])),
+                Targets::Fallback(names(&["sms", "email", "sms", "letter"])),
             ),
         ])
     }
@@ -230,6 +235,10 @@ mod tests {
         assert_eq!(
             router.fallback_after(&event, &name("sms")),
             Some(&name("email"))
+        );
+        assert_eq!(
+            router.fallback_after(&event, &name("email")),
+            Some(&name("letter"))
         );
         assert_eq!(router.fallback_after(&event, &name("letter")), None);
         assert_eq!(router.fallback_after(&event, &name("crm")), None);

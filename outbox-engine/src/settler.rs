@@ -1,53 +1,42 @@
 //! Writes outcomes down: one bounded queue, one writer, batches as large as what came together
 //! while the last batch was written.
 
-use crate::delivery::{Item, Part};
+use crate::assembly::{Assembly, Finished, Ready, by_tenure};
+use crate::health::Duty;
 use crate::shared::Shared;
 use crate::summary::Summary;
-use outbox_channel::ChannelName;
-use outbox_store::{Lane, Settlement, WorkerId};
-use std::collections::HashMap;
+use crate::trouble::{Backoff, within};
+use outbox_store::{Lane, Settlement, Wait, WorkerId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// A part of a row's settlement, from one of its deliveries.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) item: Arc<Item>,
-    /// `None`: the row is settled without a channel.
-    pub(crate) channel: Option<ChannelName>,
-    pub(crate) part: Part,
-}
-
 const BATCH: usize = 500;
-/// A row whose channels differ so much in speed is split: the results that are there are
-/// written, and the channels that still send get leased rows of their own.
-const SPLIT_AFTER: Duration = Duration::from_millis(500);
-const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-/// Works until all senders are gone and everything is written, or the worker gives up.
+/// Works until all senders are gone and everything is written, or the worker abandons it.
 pub(crate) async fn settle_all(shared: Arc<Shared>, mut finished: mpsc::Receiver<Finished>) {
     let mut assembly = Assembly::default();
     let mut incoming = Vec::with_capacity(BATCH);
     let mut is_open = true;
-    while is_open || !assembly.is_empty() {
-        let next_split = assembly.next_split();
+    while is_open {
         tokio::select! {
-            received = finished.recv_many(&mut incoming, BATCH), if is_open => {
-                is_open = received > 0;
-            }
-            () = sleep_until(next_split) => {}
+            received = finished.recv_many(&mut incoming, BATCH) => is_open = received > 0,
+            () = sleep_until(assembly.next_split()) => {}
         }
+        let now = Instant::now();
         let mut ready: Vec<Ready> = Vec::with_capacity(incoming.len());
         for finished in incoming.drain(..) {
-            ready.extend(assembly.add(finished));
+            assembly.add(finished, now, &mut ready);
         }
-        ready.extend(assembly.split(Instant::now(), !is_open));
-        for (worker, batch) in by_worker(ready) {
-            write(&shared, worker, batch).await;
+        assembly.split(now, &mut ready);
+        if !is_open && !assembly.is_empty() {
+            tracing::error!("some deliveries ended without telling how");
+            assembly.give_up(&mut ready);
+        }
+        for (tenure, batch) in by_tenure(ready) {
+            write(&shared, tenure.worker, batch).await;
         }
     }
 }
@@ -59,206 +48,160 @@ async fn sleep_until(time: Option<Instant>) {
     }
 }
 
+/// What is written in one statement.
+struct Batch {
+    rows: Vec<Settlement>,
+    /// An earlier try may have arrived, only its answer did not.
+    is_repeated: bool,
+    /// Without what providers said.
+    is_plain: bool,
+}
+
 /// Writes a batch, again and again while the database is in trouble: an outcome that is not
 /// written would be a message sent twice.
-async fn write(shared: &Shared, worker: WorkerId, batch: Vec<Settlement>) {
-    let mut wait = FIRST_RETRY;
-    let mut batches = vec![batch];
-    while let Some(batch) = batches.pop() {
-        match shared.store.settle(worker, &batch).await {
-            Ok(lost) => {
-                account(shared, &batch, &lost);
-                wait = FIRST_RETRY;
-            }
-            Err(error) if error.is_transient() => {
-                tracing::warn!(
-                    error = error.sentence(), rows = batch.len(), again_in = ?wait,
-                    "cannot write outcomes down, trying again"
-                );
+async fn write(shared: &Shared, worker: WorkerId, rows: Vec<Settlement>) {
+    let mut backoff = Backoff::up_to(LONGEST_RETRY);
+    let mut batches = vec![Batch {
+        rows,
+        is_repeated: false,
+        is_plain: false,
+    }];
+    while let Some(mut batch) = batches.pop() {
+        let settling = within(shared.patience, shared.store.settle(worker, &batch.rows));
+        let settled = tokio::select! {
+            biased;
+            settled = settling => settled,
+            () = shared.abandoning.cancelled() => {
                 batches.push(batch);
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_RETRY),
-                    () = shared.giving_up.cancelled() => return forget(shared, &batches),
-                }
+                return abandon(shared, &batches);
+            }
+        };
+        match settled {
+            Ok(lost) => {
+                shared.pulse.fine(Duty::Outcomes);
+                account(shared, &batch, &lost);
+                backoff.reset();
             }
             // Something in it cannot be stored: find out what, and store the rest.
-            Err(_) if batch.len() > 1 => {
-                let half = batch.len() / 2;
-                batches.push(batch[half..].to_vec());
-                batches.push(batch[..half].to_vec());
+            Err(trouble) if !trouble.is_transient() && batch.rows.len() > 1 => {
+                batches.extend(batch.in_halves());
             }
-            Err(error) => {
+            Err(trouble) if !trouble.is_transient() && !batch.is_plain => {
                 tracing::error!(
-                    event_id = batch[0].event_id,
-                    error = error.sentence(),
-                    "the outcome cannot be stored; the event stays with this worker until its \
-                     lease ends"
+                    event_id = batch.rows[0].event_id,
+                    error = trouble.sentence(),
+                    "an outcome cannot be stored, trying without what the provider said"
                 );
-                shared.settled(&batch);
+                batches.push(batch.in_plain_words());
+            }
+            Err(trouble) => {
+                let again_in = backoff.next();
+                tracing::warn!(
+                    error = trouble.sentence(),
+                    rows = batch.rows.len(),
+                    ?again_in,
+                    "cannot write outcomes down, trying again"
+                );
+                batch.is_repeated = true;
+                batches.push(batch);
+                tokio::select! {
+                    () = tokio::time::sleep(again_in) => {}
+                    () = shared.abandoning.cancelled() => {}
+                }
             }
         }
     }
 }
 
-fn account(shared: &Shared, batch: &[Settlement], lost: &[(i64, Lane)]) {
-    for settlement in batch {
+impl Batch {
+    fn in_halves(mut self) -> [Self; 2] {
+        let rows = self.rows.split_off(self.rows.len() / 2);
+        [Self { rows, ..self }, self]
+    }
+
+    fn in_plain_words(mut self) -> Self {
+        const CODE: &str = "unstorable";
+        const MESSAGE: &str = "what was said about this attempt cannot be stored";
+        for row in &mut self.rows {
+            for outcome in &mut row.outcomes {
+                outcome.provider_id = None;
+                outcome.code = outcome.code.is_some().then(|| CODE.to_owned());
+                outcome.message = outcome.message.is_some().then(|| MESSAGE.to_owned());
+            }
+            for failed in &mut row.failed {
+                failed.code = CODE.to_owned();
+                failed.message = MESSAGE.to_owned();
+                failed.answer = None;
+            }
+        }
+        self.is_plain = true;
+        self
+    }
+}
+
+fn account(shared: &Shared, batch: &Batch, lost: &[(i64, Lane)]) {
+    for settlement in &batch.rows {
         let is_it = |(event_id, lane): &(i64, Lane)| {
             *event_id == settlement.event_id && *lane == settlement.lane
         };
-        if lost.iter().any(is_it) {
+        let is_lost = lost.iter().any(is_it);
+        if is_lost && !batch.is_repeated {
             tracing::warn!(
                 event_id = settlement.event_id, lane = ?settlement.lane,
                 outcomes = ?settlement.outcomes.iter().map(|o| o.status.as_str()).collect::<Vec<_>>(),
                 "the lease was lost before the outcome was written; whoever has the event now \
                  may send it again, with the same id"
             );
-        } else {
-            shared.counters.add(Summary::of(settlement));
+            continue;
         }
+        if is_lost {
+            tracing::info!(
+                event_id = settlement.event_id, lane = ?settlement.lane,
+                "the row is gone: the outcome was written by the try before, or the lease was lost"
+            );
+        }
+        shared.counters.add(Summary::of(settlement));
     }
-    shared.settled(batch);
+    shared.settled(&batch.rows);
 }
 
-fn forget(shared: &Shared, batches: &[Vec<Settlement>]) {
-    let rows: usize = batches.iter().map(Vec::len).sum();
+fn abandon(shared: &Shared, batches: &[Batch]) {
+    let rows: usize = batches.iter().map(|batch| batch.rows.len()).sum();
     tracing::error!(
         rows,
         "stopped before these outcomes could be written; their messages may be sent twice, \
          with the same id"
     );
     for batch in batches {
-        shared.settled(batch);
+        shared.settled(&batch.rows);
     }
 }
 
 impl Shared {
-    fn settled(&self, batch: &[Settlement]) {
+    fn settled(&self, rows: &[Settlement]) {
+        let left = rows.iter().flat_map(|settlement| &settlement.left);
         // A split row has become as many rows as are kept.
-        let kept = batch
-            .iter()
-            .flat_map(|settlement| &settlement.left)
-            .filter(|left| left.keep);
-        let kept = kept.count();
+        let kept = left.clone().filter(|left| left.keep).count();
         self.unsettled.fetch_add(kept, Ordering::Relaxed);
-        self.unsettled.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.unsettled.fetch_sub(rows.len(), Ordering::Relaxed);
         self.progress.notify_one();
-    }
-}
 
-/// A settlement and the lease under which it is made.
-type Ready = (WorkerId, Settlement);
-
-/// Rows of which some deliveries have finished and some have not.
-#[derive(Default)]
-struct Assembly(HashMap<(i64, Lane), Partial>);
-
-struct Partial {
-    item: Arc<Item>,
-    since: Instant,
-    missing: Vec<ChannelName>,
-    parts: Vec<Part>,
-    /// The channels now have rows of their own.
-    is_split: bool,
-}
-
-impl Assembly {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The settlement, if this was what its row still lacked.
-    fn add(&mut self, finished: Finished) -> Option<Ready> {
-        let Finished {
-            item,
-            channel,
-            part,
-        } = finished;
-        if item.channels.len() <= 1 {
-            return Some(settlement(&item, item.lane.clone(), vec![part]));
-        }
-        let key = (item.event.id, item.lane.clone());
-        let partial = self.0.entry(key.clone()).or_insert_with(|| Partial {
-            since: Instant::now(),
-            missing: item.channels.clone(),
-            parts: Vec::new(),
-            is_split: false,
-            item: Arc::clone(&item),
-        });
-        partial
-            .missing
-            .retain(|missing| Some(missing) != channel.as_ref());
-        let is_complete = partial.missing.is_empty();
-        if partial.is_split {
-            if is_complete {
-                self.0.remove(&key);
-            }
-            let lane = channel.map_or(Lane::Unrouted, Lane::Channel);
-            return Some(settlement(&item, lane, vec![part]));
-        }
-        partial.parts.push(part);
-        if !is_complete {
-            return None;
-        }
-        let parts = self
-            .0
-            .remove(&key)
-            .map(|partial| partial.parts)
-            .unwrap_or_default();
-        Some(settlement(&item, key.1, parts))
-    }
-
-    fn next_split(&self) -> Option<Instant> {
-        let waiting = self.0.values().filter(|partial| !partial.is_split);
-        waiting.map(|partial| partial.since + SPLIT_AFTER).min()
-    }
-
-    /// Splits what has waited for long enough; at the end, everything, and for good.
-    fn split(&mut self, now: Instant, at_end: bool) -> Vec<Ready> {
-        let is_due = |partial: &&mut Partial| {
-            !partial.is_split && (at_end || now >= partial.since + SPLIT_AFTER)
-        };
-        let ready = self.0.values_mut().filter(is_due).map(|partial| {
-            partial.is_split = true;
-            let mut parts = std::mem::take(&mut partial.parts);
-            parts.extend(partial.missing.iter().map(|channel| {
-                let mut part = Part::given_back(channel, partial.item.attempts);
-                part.left.iter_mut().for_each(|left| left.keep = !at_end);
-                part
-            }));
-            settlement(&partial.item, partial.item.lane.clone(), parts)
-        });
-        let ready = ready.collect();
-        if at_end {
-            self.0.clear();
-        }
-        ready
-    }
-}
-
-fn settlement(item: &Item, lane: Lane, parts: Vec<Part>) -> Ready {
-    let mut settlement = Settlement {
-        event_id: item.event.id,
-        lane,
-        outcomes: Vec::with_capacity(parts.len()),
-        left: Vec::new(),
-        failed: Vec::new(),
-    };
-    for part in parts {
-        settlement.outcomes.extend(part.outcome);
-        settlement.left.extend(part.left);
-        settlement.failed.extend(part.failed);
-    }
-    (item.worker, settlement)
-}
-
-/// Nearly always one batch: a process has one lease at a time.
-fn by_worker(ready: Vec<Ready>) -> Vec<(WorkerId, Vec<Settlement>)> {
-    let mut batches: Vec<(WorkerId, Vec<Settlement>)> = Vec::with_capacity(1);
-    for (worker, settlement) in ready {
-        match batches.iter_mut().find(|(other, _)| *other == worker) {
-            Some((_, batch)) => batch.push(settlement),
-            None => batches.push((worker, vec![settlement])),
+        // Written rows of a key let the next ones go.
+        let is_keyed = rows.iter().any(|settlement| settlement.is_keyed);
+        let freed = is_keyed.then_some(Duration::ZERO);
+        let waits = left
+            .filter(|left| !left.keep)
+            .filter_map(|left| match left.wait {
+                Wait::Unchanged => Some(Duration::ZERO),
+                Wait::For(wait) => Some(wait),
+                Wait::Held => None,
+            });
+        if let Some(due) = waits
+            .chain(freed)
+            .min()
+            .and_then(|wait| Instant::now().checked_add(wait))
+        {
+            self.alarm.set(due);
         }
     }
-    batches
 }

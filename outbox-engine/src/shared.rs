@@ -1,15 +1,22 @@
 //! What the parts of one worker have in common.
 
+use crate::breaker::Leave;
 use crate::disposition::Disposition;
+use crate::health::Pulse;
+use crate::intents::Intents;
 use crate::lease::Lease;
+use crate::options::WorkerOptions;
 use crate::outlet::Outlet;
 use crate::router::Router;
 use crate::summary::Counters;
-use outbox_channel::{ChannelName, SendError};
+use crate::trouble::{Trouble, within};
+use crate::wake::Alarm;
+use outbox_channel::{ChannelName, ErrorClass, SendError};
 use outbox_store::{Store, StoreError};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -19,55 +26,154 @@ pub(crate) struct Shared {
     pub(crate) outlets: Arc<BTreeMap<ChannelName, Arc<Outlet>>>,
     pub(crate) installation: String,
     pub(crate) lease: Lease,
+    /// A statement that takes longer has failed.
+    pub(crate) patience: Duration,
     /// Sends under way at once, over all channels.
     pub(crate) permits: Semaphore,
     /// Rows claimed and not settled.
     pub(crate) unsettled: AtomicUsize,
     /// A delivery has finished, or a row is settled: there may be room for more.
     pub(crate) progress: Notify,
+    pub(crate) alarm: Alarm,
+    pub(crate) intents: Intents,
     pub(crate) counters: Counters,
+    pub(crate) pulse: Pulse,
     /// Begin nothing more.
     pub(crate) stopping: CancellationToken,
+    /// When what is under way has to have ended; known from `stopping` on.
+    pub(crate) stop_by: OnceLock<Instant>,
     /// End what is under way.
     pub(crate) giving_up: CancellationToken,
+    /// Stop trying to write down what could not be written.
+    pub(crate) abandoning: CancellationToken,
+    /// When the channels' states were last asked for.
+    pub(crate) channels_asked: Mutex<Option<Instant>>,
+    /// One asks, the others wait for the answer.
+    pub(crate) asking: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
+    /// What an operator or another worker did to a channel is known here after so long.
+    const CHANNELS_FRESH: Duration = Duration::from_millis(500);
+    /// Beside the work, so it must not hold it up for long.
+    const ASIDE: Duration = Duration::from_secs(2);
+    /// Statements take milliseconds; a slow server deserves a chance.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Makes the channels known, and registers a worker.
+    pub(crate) async fn begin(
+        store: Store,
+        router: Arc<Router>,
+        outlets: Arc<BTreeMap<ChannelName, Arc<Outlet>>>,
+        pulse: Pulse,
+        options: &WorkerOptions,
+    ) -> Result<Arc<Self>, StoreError> {
+        for outlet in outlets.values() {
+            let spec = &outlet.spec;
+            store
+                .declare_channel(&spec.name, &spec.kind, spec.retry.max_retries)
+                .await?;
+        }
+        let patience = options.lease.max(Self::PATIENCE);
+        Ok(Arc::new(Self {
+            installation: store.installation().await?,
+            lease: Lease::begin(store.clone(), &options.name, options.lease).await?,
+            intents: Intents::start(store.clone(), patience),
+            store,
+            router,
+            outlets,
+            patience,
+            permits: Semaphore::new(options.concurrency),
+            unsettled: AtomicUsize::new(0),
+            progress: Notify::new(),
+            alarm: Alarm::default(),
+            counters: Counters::default(),
+            pulse,
+            stopping: CancellationToken::new(),
+            stop_by: OnceLock::new(),
+            giving_up: CancellationToken::new(),
+            abandoning: CancellationToken::new(),
+            channels_asked: Mutex::new(None),
+            asking: tokio::sync::Mutex::new(()),
+        }))
+    }
+
+    /// Begins nothing more, and ends what is under way within `grace`.
+    pub(crate) fn stop(&self, grace: Duration) -> Instant {
+        let stop_by = *self.stop_by.get_or_init(|| Instant::now() + grace);
+        self.stopping.cancel();
+        stop_by
+    }
+
     /// Opens or closes the channel's breaker after an outcome, here and for all workers.
     pub(crate) async fn note_availability(
         &self,
         outlet: &Outlet,
+        leave: Leave,
         disposition: Disposition,
         error: Option<&SendError>,
     ) {
         let name = &outlet.spec.name;
         let told = match (disposition, error) {
-            (Disposition::Postpone, Some(error)) => match outlet.unavailable(error) {
+            (Disposition::Postpone, Some(error)) => match outlet.unavailable(leave, error) {
                 Some(pause) => {
                     tracing::error!(
                         channel = %name, error = %error, again_in = ?pause,
                         "channel unavailable, left alone for a while; no attempt is charged"
                     );
-                    self.store.channel_down(name, pause, error.message()).await
+                    let down = self.store.channel_down(name, pause, error.message());
+                    within(Self::ASIDE, down).await
                 }
                 None => Ok(()),
             },
             // A timeout says nothing about the channel.
-            (_, Some(error)) if error.class() == outbox_channel::ErrorClass::Ambiguous => Ok(()),
-            _ if outlet.answered() => {
+            (_, Some(error)) if error.class() == ErrorClass::Ambiguous => {
+                outlet.unknown(leave);
+                Ok(())
+            }
+            _ if outlet.answered(leave) => {
                 tracing::info!(channel = %name, "channel available again");
-                self.store.channel_up(name).await
+                within(Self::ASIDE, self.store.channel_up(name)).await
             }
             _ => Ok(()),
         };
-        if let Err(error) = told {
-            tracing::warn!(channel = %name, error = error.sentence(), "cannot tell other workers");
+        if let Err(trouble) = told {
+            tracing::warn!(channel = %name, error = trouble.sentence(), "cannot tell other workers");
         }
     }
 
-    /// Learns which channels an operator has paused or another worker has found down.
-    pub(crate) async fn refresh_channels(&self) -> Result<(), StoreError> {
-        for state in self.store.channels().await? {
+    /// Learns, if it has not just been done, which channels an operator has paused or another
+    /// worker has found down.
+    pub(crate) async fn look_at_channels(&self) {
+        if self.knows_channels() {
+            return;
+        }
+        let _one = self.asking.lock().await;
+        if self.knows_channels() {
+            return;
+        }
+        if let Err(trouble) = self.refresh_channels().await {
+            tracing::warn!(
+                error = trouble.sentence(),
+                "cannot learn which channels are paused, going by what was known"
+            );
+        }
+        *self.channels_asked() = Some(Instant::now());
+    }
+
+    fn knows_channels(&self) -> bool {
+        self.channels_asked()
+            .is_some_and(|asked| asked.elapsed() < Self::CHANNELS_FRESH)
+    }
+
+    fn channels_asked(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.channels_asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn refresh_channels(&self) -> Result<(), Trouble> {
+        for state in within(Self::ASIDE, self.store.channels()).await? {
             if let Some(outlet) = self.outlets.get(state.name.as_str()) {
                 outlet.set_closed(state.closed);
             }

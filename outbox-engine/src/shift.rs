@@ -1,115 +1,112 @@
 //! A worker at work: from registering to the last outcome written.
 
-use crate::delivery::{Item, Part, deliver};
-use crate::lease::Lease;
+use crate::assembly::Finished;
+use crate::intake::Intake;
+use crate::options::WorkerOptions;
 use crate::outlet::Outlet;
-use crate::router::{Plan, Router};
-use crate::settler::{Finished, settle_all};
+use crate::settler::settle_all;
 use crate::shared::Shared;
-use crate::summary::{Counters, Summary};
-use crate::worker::WorkerOptions;
-use outbox_channel::ChannelName;
-use outbox_store::{Claimed, Claimer, Lane, ResultStatus, Store, StoreError, Wanted};
-use std::collections::BTreeMap;
+use crate::summary::Summary;
+use crate::trouble::{Trouble, within};
+use outbox_store::{Claimed, Claimer, Lane, StoreError, Wanted};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::sync::DropGuard;
 
+/// Dropped, it begins nothing more, and what is under way ends by itself.
 pub(crate) struct Shift {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) claimer: Claimer,
+    intake: Intake,
+    claimer: Claimer,
     batch_size: usize,
-    /// Rows claimed and not settled, at most.
+    /// Rows claimed and not settled, at most; one claim more may come.
     max_unsettled: usize,
-    finished: mpsc::Sender<Finished>,
-    deliveries: TaskTracker,
-    settler: JoinHandle<()>,
-    heartbeat: JoinHandle<()>,
-    channels_read: Option<Instant>,
+    /// Writes outcomes down and keeps the lease up, until there is nothing left to write.
+    desk: JoinHandle<()>,
     last_claim: Instant,
+    /// A claim has ended without our knowing what it brought.
+    is_claim_lost: bool,
+    _stop_when_dropped: DropGuard,
 }
 
-/// What a claim brought.
-pub(crate) struct Haul {
-    /// How many rows.
-    pub(crate) rows: usize,
+/// What came of looking for work.
+pub(crate) enum Claim {
+    /// There is no room for any.
+    NoRoom,
+    /// There is so little room that a claim is better put off.
+    PutOff,
     /// There may be more of the same.
-    pub(crate) is_full: bool,
+    Full,
+    /// That was all; but for what a sweep would find, which is put off for so long.
+    Short(Option<Duration>),
 }
 
 impl Shift {
-    /// With little room, claims are put off for so long: they bring more at once.
-    pub(crate) const GATHER: Duration = Duration::from_millis(10);
-    /// What other workers did to channels is known after so long at the latest.
-    const CHANNELS_FRESH: Duration = Duration::from_secs(1);
-
-    pub(crate) async fn begin(
-        store: Store,
-        router: Arc<Router>,
-        outlets: Arc<BTreeMap<ChannelName, Arc<Outlet>>>,
-        options: &WorkerOptions,
-    ) -> Result<Self, StoreError> {
-        for outlet in outlets.values() {
-            let spec = &outlet.spec;
-            store
-                .declare_channel(&spec.name, &spec.kind, spec.retry.max_retries)
-                .await?;
-        }
-        let shared = Arc::new(Shared {
-            installation: store.installation().await?,
-            lease: Lease::begin(&store, &options.name, options.lease).await?,
-            store,
-            router,
-            outlets,
-            permits: Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
-            unsettled: AtomicUsize::new(0),
-            progress: Notify::new(),
-            counters: Counters::default(),
-            stopping: CancellationToken::new(),
-            giving_up: CancellationToken::new(),
-        });
+    pub(crate) fn begin(shared: Arc<Shared>, options: &WorkerOptions) -> Self {
         let max_unsettled = options.concurrency + 4 * options.batch_size;
         let (finished, outcomes) = mpsc::channel(max_unsettled);
-        let keeping = Arc::clone(&shared);
-        Ok(Self {
-            settler: tokio::spawn(settle_all(Arc::clone(&shared), outcomes)),
-            heartbeat: tokio::spawn(async move { keeping.lease.keep_up(&keeping.store).await }),
-            shared,
+        Self {
+            desk: tokio::spawn(keep_books(Arc::clone(&shared), outcomes)),
+            intake: Intake::new(Arc::clone(&shared), finished, options.batch_size),
             claimer: Claimer::default(),
             batch_size: options.batch_size,
             max_unsettled,
-            finished,
-            deliveries: TaskTracker::new(),
-            channels_read: None,
             last_claim: Instant::now(),
-        })
+            is_claim_lost: false,
+            _stop_when_dropped: shared.stopping.clone().drop_guard(),
+            shared,
+        }
     }
 
-    /// Claims for every lane that has room and begins to deliver. `None` when there is so little
-    /// room that a claim is better put off.
-    pub(crate) async fn claim(&mut self) -> Result<Option<Haul>, StoreError> {
-        let unsettled = self.shared.unsettled.load(Ordering::Relaxed);
-        let budget = self
-            .max_unsettled
-            .saturating_sub(unsettled)
-            .min(self.batch_size);
-        let mut wanted = Vec::with_capacity(self.shared.outlets.len() + 1);
+    /// Whether outcomes can no longer be written down, which would be a defect.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.desk.is_finished()
+    }
+
+    /// Claims for every lane that has room and begins to deliver.
+    pub(crate) async fn claim(&mut self) -> Result<Claim, Trouble> {
+        let (wanted, is_worth_it) = self.wanted();
+        if wanted.iter().all(|wanted| wanted.room == 0) {
+            return Ok(Claim::NoRoom);
+        }
+        if !is_worth_it && self.last_claim.elapsed() < Outlet::GATHER {
+            return Ok(Claim::PutOff);
+        }
+        self.last_claim = Instant::now();
+        let is_sweep_put_off = !self.claimer.sweep_due_in().is_zero();
+        let rows = within(self.shared.patience, self.claim_rows(&wanted)).await?;
+        let count = rows.len();
+        let took_all = |wanted: &Wanted| {
+            let taken = rows.iter().filter(|row| row.lane == wanted.lane).count();
+            wanted.room > 0 && taken >= wanted.room.min(1_000)
+        };
+        let is_full = wanted.iter().any(took_all) || count >= 1_000 || self.claimer.met_waiting();
+        self.take_in(rows, true).await;
+        if is_full {
+            return Ok(Claim::Full);
+        }
+        let sweep_due_in = self.claimer.sweep_due_in();
+        Ok(Claim::Short(is_sweep_put_off.then_some(sweep_due_in)))
+    }
+
+    /// How much to claim for each lane, and whether that is worth a claim at once.
+    fn wanted(&self) -> (Vec<Wanted>, bool) {
+        let shared = &self.shared;
+        let unsettled = shared.unsettled.load(Ordering::Relaxed);
+        let budget = self.max_unsettled.saturating_sub(unsettled);
+        let budget = budget.min(self.batch_size);
         // Events that find their channel closed or full are passed on to its lane, so that one
         // broken channel does not keep the others waiting.
-        let all_closed = self
-            .shared
-            .outlets
-            .values()
-            .all(|outlet| outlet.is_closed());
+        let all_closed = shared.outlets.values().all(|outlet| outlet.is_closed());
         let mut unrouted = if all_closed { budget } else { 0 };
-        let mut is_worth_it = all_closed || self.last_claim.elapsed() >= Self::GATHER;
-        for (name, outlet) in self.shared.outlets.iter() {
-            let room = outlet.room(self.batch_size).min(budget);
-            is_worth_it |= outlet.is_worth_claiming(room);
+        let mut is_worth_it = all_closed;
+        let mut wanted = Vec::with_capacity(shared.outlets.len() + 1);
+        for (name, outlet) in shared.outlets.iter() {
+            let room = outlet.room_to_claim(self.batch_size).min(budget);
+            is_worth_it |= outlet.is_worth_claiming(room, self.batch_size);
             unrouted = unrouted.max(room);
             wanted.push(Wanted {
                 lane: Lane::Channel(name.clone()),
@@ -120,207 +117,90 @@ impl Shift {
             lane: Lane::Unrouted,
             room: unrouted,
         });
-        if unrouted == 0 || !is_worth_it {
-            return Ok(None);
-        }
-        self.last_claim = Instant::now();
-        self.claim_lanes(&wanted, true).await.map(Some)
+        (wanted, is_worth_it)
     }
 
     /// Claims up to `limit` rows over all lanes, retries first, and begins to deliver.
-    pub(crate) async fn claim_up_to(&mut self, limit: usize) -> Result<usize, StoreError> {
+    pub(crate) async fn claim_up_to(&mut self, limit: usize) -> Result<(), StoreError> {
         let mut left = limit;
-        let lanes: Vec<Lane> = self
-            .shared
-            .outlets
-            .keys()
-            .cloned()
-            .map(Lane::Channel)
-            .chain([Lane::Unrouted])
-            .collect();
-        for lane in lanes {
-            while left > 0 {
+        for lane in self.lanes() {
+            while left > 0 && !self.is_broken() {
+                let unsettled = self.shared.unsettled.load(Ordering::Relaxed);
+                let room = self.max_unsettled.saturating_sub(unsettled).min(left);
+                if room == 0 {
+                    self.shared.progress.notified().await;
+                    continue;
+                }
                 self.claimer = Claimer::default();
-                let wanted = [Wanted {
-                    lane: lane.clone(),
-                    room: left,
-                }];
-                let haul = self.claim_lanes(&wanted, false).await?;
-                left = left.saturating_sub(haul.rows);
-                if haul.rows == 0 {
+                let wanted = self.only(&lane, room);
+                let rows = self.claim_rows(&wanted).await?;
+                if rows.is_empty() && !self.claimer.met_waiting() {
                     break;
                 }
-            }
-        }
-        Ok(limit - left)
-    }
-
-    async fn claim_lanes(
-        &mut self,
-        wanted: &[Wanted],
-        within_room: bool,
-    ) -> Result<Haul, StoreError> {
-        let worker = self.shared.lease.worker();
-        if !self.shared.lease.is_held_by(worker) {
-            return Ok(Haul {
-                rows: 0,
-                is_full: false,
-            });
-        }
-        let claimed = self
-            .claimer
-            .claim(&self.shared.store, worker, wanted)
-            .await?;
-        self.learn_about_channels(&claimed).await?;
-        let rows = claimed.len();
-        let took_all = |wanted: &Wanted| {
-            let taken = claimed.iter().filter(|row| row.lane == wanted.lane).count();
-            wanted.room > 0 && taken >= wanted.room.min(1_000)
-        };
-        let is_full = rows > 0 && (wanted.iter().any(took_all) || rows >= 1_000);
-        self.shared.unsettled.fetch_add(rows, Ordering::Relaxed);
-        for row in claimed {
-            self.start(worker, row, within_room).await;
-        }
-        Ok(Haul { rows, is_full })
-    }
-
-    /// Rows of a channel's lane are given out only while it is open; whether the channels of
-    /// unrouted events are, has to be asked.
-    async fn learn_about_channels(&mut self, claimed: &[Claimed]) -> Result<(), StoreError> {
-        let is_stale = self
-            .channels_read
-            .is_none_or(|read| read.elapsed() >= Self::CHANNELS_FRESH);
-        if is_stale && claimed.iter().any(|row| row.lane == Lane::Unrouted) {
-            self.shared.refresh_channels().await?;
-            self.channels_read = Some(Instant::now());
-        }
-        for row in claimed {
-            if let Lane::Channel(name) = &row.lane
-                && let Some(outlet) = self.shared.outlets.get(name)
-            {
-                outlet.set_closed(false);
+                left = left.saturating_sub(rows.len());
+                self.take_in(rows, false).await;
             }
         }
         Ok(())
     }
 
-    async fn start(&self, worker: outbox_store::WorkerId, row: Claimed, within_room: bool) {
-        let mut item = Item {
-            event: Arc::new(row.event),
-            lane: row.lane,
-            worker,
-            attempts: row.attempts,
-            takeovers: row.takeovers,
-            channels: Vec::new(),
+    /// Room for one lane, and none for the others.
+    fn only(&self, lane: &Lane, room: usize) -> Vec<Wanted> {
+        let wanted = |other: Lane| Wanted {
+            room: if other == *lane { room } else { 0 },
+            lane: other,
         };
-        let refusal = match self.plan(&item) {
-            Plan::Channels(channels) => {
-                item.channels = channels;
-                return self.start_deliveries(Arc::new(item), within_room).await;
-            }
-            Plan::NoRoute => {
-                let (event_id, event_type) = (item.event.id, &item.event.event_type);
-                tracing::info!(event_id, event_type, "no route, skipped");
-                let message =
-                    "no route matches the event's type, and its payload names no channels";
-                (ResultStatus::Skipped, "no_route", message.to_owned())
-            }
-            Plan::Malformed(reason) => {
-                tracing::warn!(event_id = item.event.id, reason, "delivery given up");
-                (ResultStatus::Dead, "channels", reason)
-            }
-        };
-        let part = Part::refused(None, refusal.0, 0, refusal.1, refusal.2);
-        self.report(Finished {
-            item: Arc::new(item),
-            channel: None,
-            part,
-        })
-        .await;
+        self.lanes().into_iter().map(wanted).collect()
     }
 
-    fn plan(&self, item: &Item) -> Plan {
-        match &item.lane {
-            Lane::Channel(channel) => Plan::Channels(vec![channel.clone()]),
-            Lane::Unrouted => self.shared.router.plan(&item.event),
+    /// All that this worker claims for.
+    pub(crate) fn lanes(&self) -> Vec<Lane> {
+        let channels = self.shared.outlets.keys().cloned();
+        channels
+            .map(Lane::Channel)
+            .chain([Lane::Unrouted])
+            .collect()
+    }
+
+    async fn claim_rows(&mut self, wanted: &[Wanted]) -> Result<Vec<Claimed>, StoreError> {
+        if self.is_claim_lost {
+            // Rows that the server leased, but whose names we never heard, would be ours for as
+            // long as that lease is kept up.
+            self.shared.lease.replace().await?;
         }
-    }
-
-    async fn start_deliveries(&self, item: Arc<Item>, within_room: bool) {
-        for channel in &item.channels {
-            let Some(outlet) = self.shared.outlets.get(channel) else {
-                let part = unknown_channel(&item, channel, &self.shared.outlets);
-                let (item, channel) = (Arc::clone(&item), Some(channel.clone()));
-                self.report(Finished {
-                    item,
-                    channel,
-                    part,
-                })
-                .await;
-                continue;
-            };
-            let is_new = item.lane == Lane::Unrouted;
-            if is_new && within_room && outlet.room(self.batch_size) == 0 {
-                let part = Part::given_back(channel, item.attempts);
-                let (item, channel) = (Arc::clone(&item), Some(channel.clone()));
-                self.report(Finished {
-                    item,
-                    channel,
-                    part,
-                })
-                .await;
-                continue;
-            }
-            self.start_delivery(Arc::clone(&item), Arc::clone(outlet));
+        let tenure = self.shared.lease.current();
+        if !tenure.is_held() {
+            return Ok(Vec::new());
         }
+        // Also when this future is dropped before the answer is there.
+        self.is_claim_lost = true;
+        let store = &self.shared.store;
+        let rows = self.claimer.claim(store, tenure.worker, wanted).await?;
+        self.is_claim_lost = false;
+        self.intake.tenure = tenure;
+        Ok(rows)
     }
 
-    fn start_delivery(&self, item: Arc<Item>, outlet: Arc<Outlet>) {
-        let (shared, finished) = (Arc::clone(&self.shared), self.finished.clone());
-        outlet.take();
-        self.deliveries.spawn(async move {
-            let part = deliver(&shared, &item, &outlet).await;
-            let channel = Some(outlet.spec.name.clone());
-            // The place is free once the outcome is in the queue: a full queue holds back claims.
-            let sent = finished
-                .send(Finished {
-                    item,
-                    channel,
-                    part,
-                })
-                .await;
-            outlet.finish();
-            shared.progress.notify_one();
-            if sent.is_err() {
-                tracing::error!("an outcome came after the last ones were written");
-            }
-        });
-    }
-
-    async fn report(&self, finished: Finished) {
-        if self.finished.send(finished).await.is_err() {
-            tracing::error!("an outcome came after the last ones were written");
-        }
+    async fn take_in(&mut self, rows: Vec<Claimed>, within_room: bool) {
+        self.shared
+            .unsettled
+            .fetch_add(rows.len(), Ordering::Relaxed);
+        self.intake.start(rows, within_room).await;
     }
 
     /// Waits until everything that was claimed is settled.
     pub(crate) async fn drain(&self) {
-        loop {
-            let progress = self.shared.progress.notified();
-            if self.shared.unsettled.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            progress.await;
+        while !self.is_broken() && self.shared.unsettled.load(Ordering::Relaxed) > 0 {
+            self.shared.progress.notified().await;
         }
     }
 
-    /// Finishes what is under way within `grace`, gives the rest back, writes everything down.
+    /// Finishes what is under way within `grace`, or within what is left of it, gives the rest
+    /// back, writes everything down.
     pub(crate) async fn end(self, grace: Duration) -> Summary {
-        self.shared.stopping.cancel();
-        self.deliveries.close();
-        drop(self.finished);
-        if tokio::time::timeout(grace, self.deliveries.wait())
+        let stop_by = self.shared.stop(grace);
+        let deliveries = self.intake.close();
+        if tokio::time::timeout_at(stop_by.into(), deliveries.wait())
             .await
             .is_err()
         {
@@ -329,50 +209,27 @@ impl Shift {
                 "some deliveries did not end in time, their outcome is unknown"
             );
             self.shared.giving_up.cancel();
-            self.deliveries.wait().await;
         }
-        // What is written last may meet a database in trouble; it gets a while, then it is over.
-        let giving_up = self.shared.giving_up.clone();
-        let deadline = tokio::spawn(async move {
-            tokio::time::sleep(grace.max(Duration::from_secs(1))).await;
-            giving_up.cancel();
-        });
-        if self.settler.await.is_err() {
+        let write_by = stop_by.max(Instant::now() + WorkerOptions::LAST_WRITES);
+        let mut desk = self.desk;
+        let mut ended = tokio::time::timeout_at(write_by.into(), &mut desk).await;
+        if ended.is_err() {
+            self.shared.abandoning.cancel();
+            ended = tokio::time::timeout(WorkerOptions::LAST_WRITES, &mut desk).await;
+        }
+        if !matches!(ended, Ok(Ok(()))) {
             tracing::error!("outcomes could not be written down");
-        }
-        deadline.abort();
-        self.heartbeat.abort();
-        let worker = self.shared.lease.worker();
-        if let Err(error) = self.shared.store.deregister_worker(worker).await {
-            tracing::warn!(
-                error = error.sentence(),
-                "the worker's lease has to run out by itself"
-            );
+            desk.abort();
         }
         self.shared.counters.take()
     }
 }
 
-fn unknown_channel(
-    item: &Item,
-    channel: &ChannelName,
-    outlets: &BTreeMap<ChannelName, Arc<Outlet>>,
-) -> Part {
-    let known: Vec<&str> = outlets.keys().map(ChannelName::as_str).collect();
-    let message = format!(
-        "there is no channel `{channel}`; configured: {}",
-        if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
-        }
-    );
-    tracing::warn!(event_id = item.event.id, %channel, "delivery given up: no such channel");
-    Part::refused(
-        Some(channel),
-        ResultStatus::Dead,
-        item.attempts,
-        "unknown_channel",
-        message,
-    )
+/// Until all outcomes are written, keeps up the lease under which they are; then ends it.
+async fn keep_books(shared: Arc<Shared>, outcomes: mpsc::Receiver<Finished>) {
+    tokio::select! {
+        () = settle_all(Arc::clone(&shared), outcomes) => {}
+        () = shared.lease.keep_up(&shared.alarm, &shared.pulse) => {}
+    }
+    shared.lease.end().await;
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Summary {
     /// Events (or the one channel of an event that was left) delivered everywhere.
     pub processed: u64,
-    /// Events without a route.
+    /// Events without a route, and deliveries that expired before they were tried.
     pub skipped: u64,
     /// Attempts that did not succeed.
     pub errors: u64,
@@ -39,7 +39,7 @@ impl Summary {
         let is_done = settlement.left.is_empty() && failed == 0;
         Self {
             processed: u64::from(is_done && count(ResultStatus::Delivered) > 0),
-            skipped: count(ResultStatus::Skipped),
+            skipped: count(ResultStatus::Skipped) + count(ResultStatus::Expired),
             errors: settlement.failed.len() as u64,
             requeued: settlement.left.iter().filter(|left| !left.keep).count() as u64,
             failed,

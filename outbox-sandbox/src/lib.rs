@@ -8,6 +8,8 @@ mod http;
 mod ledger;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 #[cfg(feature = "smtp")]
 pub mod smtp;
 #[cfg(feature = "twilio")]

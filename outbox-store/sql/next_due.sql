@@ -6,17 +6,19 @@ LEFT JOIN outbox_channels down ON down.name = wanted.channel AND down.down_until
 CROSS JOIN LATERAL (
     WITH RECURSIVE lane (priority) AS (
         (SELECT q.priority FROM outbox_queue q
-         WHERE q.channel = wanted.channel
+         WHERE q.channel = wanted.channel AND NOT q.blocked
          ORDER BY q.priority LIMIT 1)
         UNION ALL
         SELECT (SELECT q.priority FROM outbox_queue q
-                WHERE q.channel = wanted.channel AND q.priority > lane.priority
+                WHERE q.channel = wanted.channel AND NOT q.blocked
+                  AND q.priority > lane.priority
                 ORDER BY q.priority LIMIT 1)
         FROM lane WHERE lane.priority IS NOT NULL
     )
     -- What is due already waits too when its channel is down.
     SELECT (SELECT greatest(q.due_at, down.down_until) FROM outbox_queue q
-            WHERE q.channel = wanted.channel AND q.priority = lane.priority
+            WHERE q.channel = wanted.channel AND NOT q.blocked
+              AND q.priority = lane.priority
               AND q.due_at > CASE WHEN down.name IS NULL THEN now() ELSE '-infinity' END
               AND q.due_at < 'infinity'
             ORDER BY q.due_at, q.event_id LIMIT 1) AS at

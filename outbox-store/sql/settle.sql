@@ -4,9 +4,10 @@
 -- $2, $3     the leased rows: event, lane ('' is not routed yet)
 -- $4 to $12  results: event, lane, channel, status, attempts, code, message, provider's id, the
 --            channel that takes over
--- $13 to $18 what is left: event, lane, channel, attempts spent, wait in seconds (null: as due
---            before; infinity: held), whether this worker keeps the lease
--- $19 to $27 attempts that failed, true whoever holds the row now: event, channel, attempt,
+-- $13 to $19 what is left: event, lane, channel, attempts spent, wait in seconds (null: as due
+--            before; infinity: held), whether this worker keeps the lease, whether the outcome
+--            of the last attempt is unknown
+-- $20 to $28 attempts that failed, true whoever holds the row now: event, channel, attempt,
 --            duration in ms, class, code, message, answer, age in seconds
 WITH removed AS (
     DELETE FROM outbox_queue q
@@ -15,7 +16,7 @@ WITH removed AS (
     -- Always true, and costly unless $1 is known when planning: a plan that is kept, made
     -- while the tables were small, would walk over the whole backlog of the next rush.
     AND ($1::int IS NOT NULL OR (SELECT count(*) FROM generate_series(1, 4000000)) > 0)
-    RETURNING q.event_id, q.channel, q.priority, q.due_at, q.key
+    RETURNING q.event_id, q.channel, q.priority, q.due_at, q.began_at, q.key
 ), results AS (
     INSERT INTO outbox_deliveries
         (event_id, channel, status, attempts, code, message, provider_id, fell_back_to)
@@ -31,14 +32,16 @@ WITH removed AS (
         attempts = excluded.attempts, code = excluded.code, message = excluded.message,
         provider_id = excluded.provider_id, fell_back_to = excluded.fell_back_to
 ), requeued AS (
-    INSERT INTO outbox_queue (event_id, channel, priority, key, attempt, due_at, worker)
+    INSERT INTO outbox_queue (event_id, channel, priority, key, attempt, due_at, worker, began_at)
     SELECT l.event_id, l.channel, removed.priority, removed.key, l.attempt,
            CASE WHEN l.wait IS NULL THEN removed.due_at
                 WHEN l.wait = 'infinity' THEN 'infinity'
                 ELSE now() + l.wait * interval '1 second' END,
-           CASE WHEN l.keep THEN $1 END
-    FROM unnest($13::bigint[], $14::text[], $15::text[], $16::int[], $17::float8[], $18::bool[])
-         AS l (event_id, lane, channel, attempt, wait, keep)
+           CASE WHEN l.keep THEN $1 END,
+           CASE WHEN l.unknown THEN coalesce(removed.began_at, now()) END
+    FROM unnest($13::bigint[], $14::text[], $15::text[], $16::int[], $17::float8[], $18::bool[],
+                $19::bool[])
+         AS l (event_id, lane, channel, attempt, wait, keep, unknown)
     JOIN removed ON removed.event_id = l.event_id AND removed.channel = l.lane
     ON CONFLICT (event_id, channel) DO NOTHING
 ), failed AS (
@@ -46,8 +49,8 @@ WITH removed AS (
         (event_id, channel, attempt, duration_ms, class, code, message, answer, finished_at)
     SELECT f.event_id, f.channel, f.attempt, f.duration_ms, f.class, f.code, f.message, f.answer,
            now() - f.age * interval '1 second'
-    FROM unnest($19::bigint[], $20::text[], $21::int[], $22::int[], $23::text[], $24::text[],
-                $25::text[], $26::text[], $27::float8[])
+    FROM unnest($20::bigint[], $21::text[], $22::int[], $23::int[], $24::text[], $25::text[],
+                $26::text[], $27::text[], $28::float8[])
          AS f (event_id, channel, attempt, duration_ms, class, code, message, answer, age)
 )
-SELECT event_id AS "event_id!", channel AS "channel!" FROM removed
+SELECT event_id AS "event_id!", channel AS "channel!", key FROM removed

@@ -1,6 +1,7 @@
 //! Taking work, without ever walking the same dead rows twice.
 
 use crate::error::StoreError;
+use crate::settle::unblock;
 use crate::store::Store;
 use crate::worker::WorkerId;
 use chrono::{DateTime, Utc};
@@ -20,6 +21,15 @@ pub enum Lane {
 }
 
 impl Lane {
+    /// The channel, of a row that is about one.
+    #[must_use]
+    pub fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Unrouted => None,
+            Self::Channel(name) => Some(name),
+        }
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Unrouted => "",
@@ -48,6 +58,10 @@ pub struct Claimed {
     pub attempts: u32,
     /// How often a worker died, or lost its lease, while it had this row.
     pub takeovers: u32,
+    /// An attempt began then, by the database's clock, and nobody knows its outcome.
+    pub began_at: Option<DateTime<Utc>>,
+    /// Of an unrouted row: channels that an earlier event of the same key still waits for.
+    pub behind: Vec<ChannelName>,
 }
 
 /// Claims for one worker and remembers, per lane and priority, how far it has come.
@@ -63,6 +77,8 @@ pub struct Claimer {
     sweep_allowed: Instant,
     /// The last claim took all that it was to take from some lane.
     was_full: bool,
+    /// It met rows that wait for another of their key.
+    met_waiting: bool,
 }
 
 impl Default for Claimer {
@@ -73,18 +89,22 @@ impl Default for Claimer {
             next_sweep: now,
             sweep_allowed: now,
             was_full: false,
+            met_waiting: false,
         }
     }
 }
 
-/// A row as the claim statements return it.
-struct Row {
-    event_id: i64,
-    channel: String,
-    priority: i16,
-    due_at: DateTime<Utc>,
-    attempt: i32,
-    takeovers: i16,
+/// A row as the claim statement returns it.
+struct Answer {
+    blocked: i64,
+    event_id: Option<i64>,
+    channel: Option<String>,
+    priority: Option<i16>,
+    due_at: Option<DateTime<Utc>>,
+    attempt: Option<i32>,
+    takeovers: Option<i16>,
+    began_at: Option<DateTime<Utc>>,
+    behind: Option<Vec<String>>,
     event_type: Option<String>,
     payload: Option<Json<Box<RawValue>>>,
     headers: Option<Json<Box<RawValue>>>,
@@ -94,13 +114,70 @@ struct Row {
     created_at: Option<DateTime<Utc>>,
 }
 
+/// A leased row, and the event if it is still there.
+struct Row {
+    event_id: i64,
+    channel: String,
+    priority: i16,
+    due_at: DateTime<Utc>,
+    claimed: Option<Claimed>,
+}
+
+/// The lanes of a claim, as the statement takes them.
+struct Lanes {
+    channels: Vec<String>,
+    rooms: Vec<i32>,
+    all: Vec<String>,
+}
+
+impl Lanes {
+    fn new(wanted: &[Wanted]) -> Self {
+        let has_room = wanted.iter().filter(|wanted| wanted.room > 0);
+        let (channels, rooms) = has_room
+            .map(|Wanted { lane, room }| {
+                (
+                    lane.as_str().to_owned(),
+                    i32::try_from(*room).unwrap_or(i32::MAX),
+                )
+            })
+            .unzip();
+        let names = wanted.iter().filter(|wanted| wanted.lane != Lane::Unrouted);
+        let all = names
+            .map(|wanted| wanted.lane.as_str().to_owned())
+            .collect();
+        Self {
+            channels,
+            rooms,
+            all,
+        }
+    }
+
+    fn take(&mut self, rows: &[Row]) {
+        for row in rows {
+            if let Some(at) = self
+                .channels
+                .iter()
+                .position(|channel| *channel == row.channel)
+            {
+                self.rooms[at] -= 1;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.rooms.iter().any(|room| *room <= 0)
+    }
+}
+
 impl Claimer {
     /// While claims come back full, a sweep at least this often.
     const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
     /// A sweep that took a millisecond is not repeated within ten.
     const SWEEP_SHARE: u32 = 10;
 
-    /// Leases due rows for `worker`, the urgent first, the oldest first among equals.
+    /// Leases due rows for `worker`, the urgent first, the oldest first among equals; of a key,
+    /// the first row of a lane and those right behind it. `wanted` names all lanes of the
+    /// worker, also those without room.
     ///
     /// Fewer than wanted does not prove that nothing else is due: a sweep may have been put off
     /// (see [`sweep_due_in`](Self::sweep_due_in)), and others may be claiming.
@@ -114,36 +191,39 @@ impl Claimer {
         worker: WorkerId,
         wanted: &[Wanted],
     ) -> Result<Vec<Claimed>, StoreError> {
-        let mut channels: Vec<String> = Vec::with_capacity(wanted.len());
-        let mut rooms: Vec<i32> = Vec::with_capacity(wanted.len());
-        for Wanted { lane, room } in wanted.iter().filter(|wanted| wanted.room > 0) {
-            channels.push(lane.as_str().to_owned());
-            rooms.push(i32::try_from(*room).unwrap_or(i32::MAX));
-        }
-        if channels.is_empty() {
+        let mut lanes = Lanes::new(wanted);
+        if lanes.channels.is_empty() {
             return Ok(Vec::new());
         }
-
-        let mut rows = Vec::new();
+        let (mut rows, mut blocked) = (Vec::new(), 0);
         let now = Instant::now();
         let goes_on = self.was_full && now < self.next_sweep;
         if !self.positions.is_empty() && (goes_on || now < self.sweep_allowed) {
-            rows = self.claim_next(store, worker, &channels, &rooms).await?;
-            for row in &rows {
-                if let Some(at) = channels.iter().position(|channel| *channel == row.channel) {
-                    rooms[at] -= 1;
-                }
-            }
+            (rows, blocked) = self.claim_rows(store, worker, &lanes, false).await?;
+            lanes.take(&rows);
         }
-        self.was_full = rooms.iter().any(|room| *room <= 0);
-        if !self.was_full && Instant::now() >= self.sweep_allowed {
-            let swept = self.sweep(store, worker, &channels, &rooms).await?;
-            self.was_full = is_full(&swept, &channels, &rooms);
+        if !lanes.is_full() && Instant::now() >= self.sweep_allowed {
+            let begun = Instant::now();
+            let (swept, more_blocked) = self.claim_rows(store, worker, &lanes, true).await?;
+            let now = Instant::now();
+            self.sweep_allowed = now + (now - begun) * Self::SWEEP_SHARE;
+            self.next_sweep = self.sweep_allowed.max(now + Self::SWEEP_INTERVAL);
+            lanes.take(&swept);
             rows.extend(swept);
+            blocked += more_blocked;
         }
+        self.was_full = lanes.is_full();
+        self.met_waiting = blocked > 0;
         // The statements return them as they lie on the disk.
         rows.sort_unstable_by_key(|row| (row.priority, row.due_at, row.event_id));
-        into_claimed(store, worker, rows).await
+        without_orphans(store, worker, rows).await
+    }
+
+    /// Whether the last claim met rows that wait for another of their key. They are out of the
+    /// way now, and there may be more behind them, however little it brought.
+    #[must_use]
+    pub fn met_waiting(&self) -> bool {
+        self.met_waiting
     }
 
     /// How long until the next sweep is allowed; zero when it is.
@@ -152,64 +232,46 @@ impl Claimer {
         self.sweep_allowed.saturating_duration_since(Instant::now())
     }
 
-    async fn sweep(
+    /// One statement: a sweep, or on from where the last claim ended. Returns what was leased,
+    /// and how many rows were found to wait for another of their key.
+    async fn claim_rows(
         &mut self,
         store: &Store,
         worker: WorkerId,
-        channels: &[String],
-        rooms: &[i32],
-    ) -> Result<Vec<Row>, StoreError> {
-        let begun = Instant::now();
-        let rows = sqlx::query_file_as!(Row, "sql/claim_sweep.sql", worker.0, channels, rooms)
-            .fetch_all(&store.pool)
-            .await
-            .map_err(StoreError::during("claim events"))?;
-        let now = Instant::now();
-        self.sweep_allowed = now + (now - begun) * Self::SWEEP_SHARE;
-        self.next_sweep = self.sweep_allowed.max(now + Self::SWEEP_INTERVAL);
-        for row in &rows {
-            self.remember(row);
+        lanes: &Lanes,
+        is_sweep: bool,
+    ) -> Result<(Vec<Row>, i64), StoreError> {
+        let mut positions: Vec<_> = self.positions.iter().collect();
+        positions.sort_unstable_by_key(|((_, priority), _)| *priority);
+        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for ((channel, priority), (due_at, event_id)) in positions {
+            columns.0.push(channel.clone());
+            columns.1.push(*priority);
+            columns.2.push(*due_at);
+            columns.3.push(*event_id);
         }
-        Ok(rows)
-    }
-
-    async fn claim_next(
-        &mut self,
-        store: &Store,
-        worker: WorkerId,
-        channels: &[String],
-        rooms: &[i32],
-    ) -> Result<Vec<Row>, StoreError> {
-        let mut lanes: Vec<_> = self.positions.iter().collect();
-        lanes.sort_unstable_by_key(|((_, priority), _)| *priority);
-        let mut lane_channels = Vec::with_capacity(lanes.len());
-        let mut lane_priorities = Vec::with_capacity(lanes.len());
-        let mut due_times = Vec::with_capacity(lanes.len());
-        let mut event_ids = Vec::with_capacity(lanes.len());
-        for ((channel, priority), (due_at, event_id)) in lanes {
-            lane_channels.push(channel.clone());
-            lane_priorities.push(*priority);
-            due_times.push(*due_at);
-            event_ids.push(*event_id);
-        }
-        let rows = sqlx::query_file_as!(
-            Row,
-            "sql/claim_next.sql",
+        let answers = sqlx::query_file_as!(
+            Answer,
+            "sql/claim.sql",
             worker.0,
-            channels,
-            rooms,
-            &lane_channels,
-            &lane_priorities,
-            &due_times,
-            &event_ids,
+            &lanes.channels,
+            &lanes.rooms,
+            is_sweep,
+            &columns.0,
+            &columns.1,
+            &columns.2,
+            &columns.3,
+            &lanes.all,
         )
         .fetch_all(&store.pool)
         .await
         .map_err(StoreError::during("claim events"))?;
+        let blocked = answers.first().map_or(0, |answer| answer.blocked);
+        let rows: Vec<Row> = answers.into_iter().filter_map(Answer::into_row).collect();
         for row in &rows {
             self.remember(row);
         }
-        Ok(rows)
+        Ok((rows, blocked))
     }
 
     /// A sweep may find rows far behind; they do not move the position back.
@@ -223,16 +285,8 @@ impl Claimer {
     }
 }
 
-fn is_full(rows: &[Row], channels: &[String], rooms: &[i32]) -> bool {
-    let taken = |channel: &String| rows.iter().filter(|row| row.channel == *channel).count();
-    channels
-        .iter()
-        .zip(rooms)
-        .any(|(channel, room)| i32::try_from(taken(channel)).is_ok_and(|taken| taken >= *room))
-}
-
 /// Splits off rows whose event was deleted, and forgets those.
-async fn into_claimed(
+async fn without_orphans(
     store: &Store,
     worker: WorkerId,
     rows: Vec<Row>,
@@ -240,12 +294,11 @@ async fn into_claimed(
     let mut claimed = Vec::with_capacity(rows.len());
     let mut orphans: (Vec<i64>, Vec<String>) = Default::default();
     for row in rows {
-        let (event_id, channel) = (row.event_id, row.channel.clone());
-        match into_one(row) {
+        match row.claimed {
             Some(row) => claimed.push(row),
             None => {
-                orphans.0.push(event_id);
-                orphans.1.push(channel);
+                orphans.0.push(row.event_id);
+                orphans.1.push(row.channel);
             }
         }
     }
@@ -254,40 +307,73 @@ async fn into_claimed(
             event_ids = ?orphans.0,
             "events were deleted from outbox_events before they were delivered"
         );
-        sqlx::query_file!("sql/drop_orphans.sql", worker.0, &orphans.0, &orphans.1)
-            .execute(&store.pool)
+        drop_orphans(store, worker, &orphans.0, &orphans.1)
             .await
             .map_err(StoreError::during("forget deleted events"))?;
     }
     Ok(claimed)
 }
 
-/// `None` when there is no event, or a lane whose name nobody can have claimed for.
-fn into_one(row: Row) -> Option<Claimed> {
-    let lane = if row.channel.is_empty() {
-        Lane::Unrouted
-    } else {
-        Lane::Channel(ChannelName::try_from(row.channel).ok()?)
-    };
-    let event = Event {
-        id: row.event_id,
-        event_type: row.event_type?,
-        payload: row.payload?.0,
-        headers: row
-            .headers
-            .map(|headers| text_pairs(&headers.0))
-            .unwrap_or_default(),
-        key: row.key,
-        max_retries: row.max_retries.and_then(|n| u32::try_from(n).ok()),
-        expires_at: row.expires_at,
-        created_at: row.created_at?,
-    };
-    Some(Claimed {
-        lane,
-        event,
-        attempts: row.attempt.unsigned_abs(),
-        takeovers: row.takeovers.unsigned_abs().into(),
-    })
+async fn drop_orphans(
+    store: &Store,
+    worker: WorkerId,
+    event_ids: &[i64],
+    lanes: &[String],
+) -> Result<(), sqlx::Error> {
+    let mut transaction = store.begin_read_committed().await?;
+    let dropped = sqlx::query_file!("sql/drop_orphans.sql", worker.0, event_ids, lanes)
+        .fetch_all(&mut *transaction)
+        .await?;
+    let keys = dropped
+        .into_iter()
+        .filter_map(|row| Some((row.channel, row.key?)));
+    unblock(&mut *transaction, keys).await?;
+    transaction.commit().await
+}
+
+impl Answer {
+    /// `None` when this is the answer of a claim that leased nothing.
+    fn into_row(self) -> Option<Row> {
+        Some(Row {
+            event_id: self.event_id?,
+            channel: self.channel.clone()?,
+            priority: self.priority?,
+            due_at: self.due_at?,
+            claimed: self.into_claimed(),
+        })
+    }
+
+    /// `None` when there is no event, or a lane whose name nobody can have claimed for.
+    fn into_claimed(self) -> Option<Claimed> {
+        let lane = match self.channel? {
+            unrouted if unrouted.is_empty() => Lane::Unrouted,
+            channel => Lane::Channel(ChannelName::try_from(channel).ok()?),
+        };
+        let event = Event {
+            id: self.event_id?,
+            event_type: self.event_type?,
+            payload: self.payload?.0,
+            headers: self
+                .headers
+                .map(|headers| text_pairs(&headers.0))
+                .unwrap_or_default(),
+            key: self.key,
+            max_retries: self.max_retries.and_then(|n| u32::try_from(n).ok()),
+            expires_at: self.expires_at,
+            created_at: self.created_at?,
+        };
+        let behind = self.behind.unwrap_or_default().into_iter();
+        Some(Claimed {
+            lane,
+            event,
+            attempts: self.attempt?.unsigned_abs(),
+            takeovers: self.takeovers?.unsigned_abs().into(),
+            began_at: self.began_at,
+            behind: behind
+                .filter_map(|name| ChannelName::try_from(name).ok())
+                .collect(),
+        })
+    }
 }
 
 /// Headers are text; what an application wrote as something else stands as its JSON.
@@ -308,6 +394,33 @@ fn text_pairs(headers: &RawValue) -> BTreeMap<String, String> {
 }
 
 impl Store {
+    /// Writes down that attempts begin, before anything is sent: should this worker die, the
+    /// next one knows that their outcome is unknown. Returns the rows that the worker still
+    /// holds; the others must not be sent.
+    ///
+    /// # Errors
+    /// When the statement fails; nothing must be sent then.
+    pub async fn begin_attempts(
+        &self,
+        worker: WorkerId,
+        rows: &[(i64, Lane)],
+    ) -> Result<Vec<(i64, Lane)>, StoreError> {
+        let (ids, lanes): (Vec<i64>, Vec<String>) = rows
+            .iter()
+            .map(|(id, lane)| (*id, lane.as_str().to_owned()))
+            .unzip();
+        let held = sqlx::query_file!("sql/begin_attempts.sql", worker.0, &ids, &lanes)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::during("write down that attempts begin"))?;
+        let held: std::collections::HashSet<_> = held
+            .into_iter()
+            .map(|row| (row.event_id, row.channel))
+            .collect();
+        let is_held = |(id, lane): &&(i64, Lane)| held.contains(&(*id, lane.as_str().to_owned()));
+        Ok(rows.iter().filter(is_held).cloned().collect())
+    }
+
     /// How long until the earliest row of these lanes that is not due yet; `None` when nothing
     /// waits for a time. By the database's clock.
     ///

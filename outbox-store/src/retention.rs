@@ -14,7 +14,8 @@ pub struct Pruned {
 
 impl Store {
     /// Removes events settled more than `days` ago, looking at no more than `limit` (at most
-    /// 10,000), from after event id `from` on. What is unsettled is never removed.
+    /// 10,000), from after event id `from` on. What is unsettled is never removed. Ids grow with
+    /// time, so it goes no further than the first batch in which no event is old enough.
     ///
     /// # Errors
     /// When the statement fails; nothing is removed then.

@@ -5,6 +5,7 @@ use crate::error::StoreError;
 use crate::store::Store;
 use crate::worker::WorkerId;
 use outbox_channel::{ChannelName, ErrorClass};
+use sqlx::postgres::PgExecutor;
 use std::time::{Duration, Instant};
 
 /// How a delivery ended.
@@ -80,6 +81,9 @@ pub struct Left {
     pub wait: Wait,
     /// This worker goes on with it: the new row is leased like the old one.
     pub keep: bool,
+    /// Nobody knows whether the last attempt was delivered: it has to be found out, or decided,
+    /// before the next.
+    pub unknown: bool,
 }
 
 /// An attempt that did not succeed.
@@ -110,6 +114,8 @@ pub struct Settlement {
     pub event_id: i64,
     /// The row's lane.
     pub lane: Lane,
+    /// Whether the event has a key: then the next of the key has to be let go.
+    pub is_keyed: bool,
     /// What is final.
     pub outcomes: Vec<Outcome>,
     /// What is left to do.
@@ -141,6 +147,7 @@ struct Columns {
     left_attempts: Vec<i32>,
     left_wait: Vec<Option<f64>>,
     left_keep: Vec<bool>,
+    left_unknown: Vec<bool>,
     failed_event: Vec<i64>,
     failed_channel: Vec<String>,
     failed_attempt: Vec<i32>,
@@ -194,6 +201,7 @@ impl Columns {
             Wait::Held => Some(f64::INFINITY),
         });
         self.left_keep.push(left.keep);
+        self.left_unknown.push(left.unknown);
     }
 
     fn add_failed(&mut self, event_id: i64, failed: &FailedAttempt) {
@@ -232,7 +240,17 @@ impl Store {
         for settlement in settlements {
             columns.add(settlement);
         }
-        let removed = self.settle_columns(worker, &columns).await?;
+        let during = StoreError::during("settle deliveries");
+        let removed = if settlements.iter().any(|settlement| settlement.is_keyed) {
+            self.settle_in_order(worker, &columns).await
+        } else {
+            settle_columns(&self.pool, worker, &columns).await
+        };
+        let removed: Vec<_> = removed
+            .map_err(during)?
+            .into_iter()
+            .map(|row| (row.event_id, row.channel))
+            .collect();
         if removed.len() == settlements.len() {
             return Ok(Vec::new());
         }
@@ -244,47 +262,93 @@ impl Store {
             .collect())
     }
 
-    async fn settle_columns(
+    /// Also lets the next row of each key go, in the same transaction.
+    async fn settle_in_order(
         &self,
         worker: WorkerId,
-        c: &Columns,
-    ) -> Result<Vec<(i64, String)>, StoreError> {
-        let rows = sqlx::query_file!(
-            "sql/settle.sql",
-            worker.0,
-            &c.done.0,
-            &c.done.1,
-            &c.result_event,
-            &c.result_lane,
-            &c.result_channel,
-            &c.result_status,
-            &c.result_attempts,
-            &c.result_code as &[Option<String>],
-            &c.result_message as &[Option<String>],
-            &c.result_provider_id as &[Option<String>],
-            &c.result_fell_back_to as &[Option<String>],
-            &c.left_event,
-            &c.left_lane,
-            &c.left_channel,
-            &c.left_attempts,
-            &c.left_wait as &[Option<f64>],
-            &c.left_keep,
-            &c.failed_event,
-            &c.failed_channel,
-            &c.failed_attempt,
-            &c.failed_duration,
-            &c.failed_class,
-            &c.failed_code,
-            &c.failed_message,
-            &c.failed_answer as &[Option<String>],
-            &c.failed_age,
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::during("settle deliveries"))?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (row.event_id, row.channel))
-            .collect())
+        columns: &Columns,
+    ) -> Result<Vec<Removed>, sqlx::Error> {
+        let mut transaction = self.begin_read_committed().await?;
+        let removed = settle_columns(&mut *transaction, worker, columns).await?;
+        let keys = removed
+            .iter()
+            .filter_map(|row| Some((row.channel.clone(), row.key.clone()?)));
+        unblock(&mut *transaction, keys).await?;
+        transaction.commit().await?;
+        Ok(removed)
     }
+
+    /// Each statement must see what the one before it waited for, whatever the role's default
+    /// isolation is.
+    pub(crate) async fn begin_read_committed(
+        &self,
+    ) -> Result<sqlx::PgTransaction<'static>, sqlx::Error> {
+        self.pool
+            .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED")
+            .await
+    }
+}
+
+/// Lets the next row of each (lane, key) go, after the first has been removed.
+pub(crate) async fn unblock(
+    connection: impl PgExecutor<'_>,
+    keys: impl Iterator<Item = (String, String)>,
+) -> Result<(), sqlx::Error> {
+    let keys: std::collections::BTreeSet<_> = keys.collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let (lanes, keys): (Vec<String>, Vec<String>) = keys.into_iter().unzip();
+    sqlx::query_file!("sql/unblock.sql", &lanes, &keys)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// A row that was the worker's and is gone.
+struct Removed {
+    event_id: i64,
+    channel: String,
+    key: Option<String>,
+}
+
+async fn settle_columns(
+    connection: impl PgExecutor<'_>,
+    worker: WorkerId,
+    c: &Columns,
+) -> Result<Vec<Removed>, sqlx::Error> {
+    sqlx::query_file_as!(
+        Removed,
+        "sql/settle.sql",
+        worker.0,
+        &c.done.0,
+        &c.done.1,
+        &c.result_event,
+        &c.result_lane,
+        &c.result_channel,
+        &c.result_status,
+        &c.result_attempts,
+        &c.result_code as &[Option<String>],
+        &c.result_message as &[Option<String>],
+        &c.result_provider_id as &[Option<String>],
+        &c.result_fell_back_to as &[Option<String>],
+        &c.left_event,
+        &c.left_lane,
+        &c.left_channel,
+        &c.left_attempts,
+        &c.left_wait as &[Option<f64>],
+        &c.left_keep,
+        &c.left_unknown,
+        &c.failed_event,
+        &c.failed_channel,
+        &c.failed_attempt,
+        &c.failed_duration,
+        &c.failed_class,
+        &c.failed_code,
+        &c.failed_message,
+        &c.failed_answer as &[Option<String>],
+        &c.failed_age,
+    )
+    .fetch_all(connection)
+    .await
 }

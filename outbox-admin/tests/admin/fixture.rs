@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use outbox_admin::{Admin, AdminOptions, serve};
 use outbox_channel::{Channel, Delivery, MockChannel, Receipt, SendError};
 use outbox_engine::{
-    ChannelSpec, OnAmbiguous, RetryPolicy, Route, Router, Targets, Worker, WorkerOptions,
+    ChannelSpec, OnAmbiguous, OnDead, RetryPolicy, Route, Router, Targets, Worker, WorkerOptions,
 };
 use outbox_sandbox::postgres::TestDatabase;
 use outbox_store::{Store, StoreOptions};
@@ -78,6 +78,7 @@ impl Fixture {
                 ..RetryPolicy::default()
             },
             on_ambiguous: OnAmbiguous::Retry,
+            on_dead: OnDead::Skip,
             rate_limit: None,
         };
         let router = Router::new(vec![route]);
@@ -102,9 +103,13 @@ impl Fixture {
             .unwrap()
     }
 
+    /// Waits until everything is settled and every dispatch has ended as it should: with its
+    /// lease given back.
     pub(crate) async fn until_settled(&self) {
+        let left = "SELECT (SELECT count(*) FROM outbox_queue)
+                         + (SELECT count(*) FROM outbox_workers)";
         let waiting = async {
-            while self.count("SELECT count(*) FROM outbox_queue").await > 0 {
+            while self.count(left).await > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -31,6 +31,11 @@ async fn without_a_configured_key_everything_is_closed() {
         assert_eq!(get("/healthz").send(server.address).await.status, 200);
         assert_eq!(get("/readyz").send(server.address).await.status, 200);
     }
+    assert_eq!(
+        fixture.count("SELECT count(*) FROM outbox_queue").await,
+        1,
+        "nothing was dispatched"
+    );
 }
 
 #[tokio::test]
@@ -53,6 +58,11 @@ async fn a_missing_or_wrong_key_is_refused_before_anything_else() {
         answer.assert_problem(401, part);
         assert!(answer.header("www-authenticate").starts_with("ApiKey "));
     }
+    assert_eq!(
+        fixture.count("SELECT count(*) FROM outbox_queue").await,
+        1,
+        "nothing was dispatched"
+    );
 }
 
 #[tokio::test]
@@ -65,6 +75,11 @@ async fn the_read_only_key_reads_only() {
     let call = Call::new(Method::POST, DISPATCH).key(READ_KEY).json("{}");
     let answer = call.send(server.address).await;
     answer.assert_problem(403, "may only read");
+    assert_eq!(
+        fixture.count("SELECT count(*) FROM outbox_queue").await,
+        1,
+        "nothing was dispatched"
+    );
 }
 
 #[tokio::test]

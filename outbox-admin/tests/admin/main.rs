@@ -1,7 +1,7 @@
 //! The HTTP side over real sockets, with a real database.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
+    clippy::panic,
     reason = "a test may stop at the first surprise"
 )]
 

@@ -1,10 +1,10 @@
 //! How the server ends.
 
-use crate::client::dispatch;
-use crate::fixture::{Fixture, Server, delivering, gate, options};
+use crate::client::{DISPATCH, dispatch, get};
+use crate::fixture::{Fixture, KEY, Server, delivering, gate, options};
 use outbox_admin::{Admin, AdminOptions};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -51,22 +51,35 @@ async fn a_dispatch_whose_client_is_gone_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_dispatch_that_waits_its_turn_is_refused() {
+async fn a_dispatch_that_has_not_begun_is_refused() {
     let fixture = Fixture::new().await;
     fixture.enqueue("email", 5).await;
     let (channel, mut keeper) = gate();
     let server = fixture.serve(channel).await;
     let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..5 {
-        calls.spawn(dispatch(r#"{"limit": 1}"#).send(server.address));
-    }
     for _ in 0..4 {
+        calls.spawn(dispatch(r#"{"limit": 1}"#).send(server.address));
         keeper.begun().await;
     }
-    // The fifth has arrived or is refused a connection's first request; the answer is the same.
+    let mut fifth = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "POST {DISPATCH} HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\nexpect: 100-continue\r\n\
+         content-type: application/json\r\ncontent-length: 2\r\n\r\n"
+    );
+    fifth.write_all(head.as_bytes()).await.unwrap();
+    // This answer comes when the body is asked for: the request has arrived.
+    let mut go_on = [0; 25];
+    fifth.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
     server.stop.cancel();
-    let first = timeout(LONG, calls.join_next()).await.unwrap().unwrap();
-    first.unwrap().assert_problem(503, "stopping");
+    fifth.write_all(b"{}").await.unwrap();
+    let mut answer = String::new();
+    timeout(LONG, fifth.read_to_string(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("this process is stopping"), "{answer}");
     keeper.open();
     while let Some(answer) = calls.join_next().await {
         assert_eq!(answer.unwrap().json()["processed"], 1);
@@ -98,7 +111,7 @@ async fn idle_connections_do_not_hold_it_up() {
     let fixture = Fixture::new().await;
     let server = fixture.serve(delivering(0)).await;
     let mut idle = TcpStream::connect(server.address).await.unwrap();
-    let health = crate::client::get("/healthz").send(server.address).await;
+    let health = get("/healthz").send(server.address).await;
     assert_eq!(health.status, 200);
     server.stop.cancel();
     // Shorter than the time an idle connection may have.

@@ -3,6 +3,7 @@
 use crate::client::{STATS, dispatch, get};
 use crate::fixture::{Fixture, KEY, delivering};
 use serde_json::json;
+use std::time::Duration;
 
 #[tokio::test]
 async fn an_empty_database_has_nothing_to_tell() {
@@ -21,7 +22,8 @@ async fn it_counts_what_there_is() {
     fixture.enqueue("email", 5).await;
     let server = fixture.serve(delivering(2)).await;
     dispatch(r#"{"limit": 2}"#).send(server.address).await;
-    let listed = outbox_store_worker(&fixture).await;
+    let lease = Duration::from_secs(60);
+    fixture.store.register_worker("w7", lease).await.unwrap();
     let stats = get(STATS).key(KEY).send(server.address).await.json();
     assert_eq!(stats["events"], json!({"pending": 3, "processed": 2}));
     assert_eq!(
@@ -39,14 +41,6 @@ async fn it_counts_what_there_is() {
         (&channel["name"], &channel["kind"], &channel["closed"]),
         (&json!("email"), &json!("test"), &json!(false))
     );
-    assert_eq!(stats["workers"][0]["name"], listed);
+    assert_eq!(stats["workers"][0]["name"], "w7");
     assert_eq!(stats["workers"][0]["alive"], true);
-}
-
-/// Registers a worker; its name.
-async fn outbox_store_worker(fixture: &Fixture) -> &'static str {
-    let name = "listed";
-    let lease = std::time::Duration::from_secs(60);
-    fixture.store.register_worker(name, lease).await.unwrap();
-    name
 }

@@ -10,6 +10,7 @@ pub(crate) async fn serve(side: AdminSide) -> Result<ExitCode, Failure> {
     let options = AdminOptions {
         api_key: side.settings.api_key,
         read_only_api_key: side.settings.read_only_api_key,
+        shutdown_grace: side.shutdown_grace,
         ..AdminOptions::default()
     };
     let mut admin = Admin::new(&options, side.store).with_dispatcher(Arc::clone(&side.worker));

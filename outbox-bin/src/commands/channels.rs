@@ -5,11 +5,12 @@ use crate::cli::{ChannelAction, OutputArgs};
 use crate::failure::Failure;
 use crate::output;
 use crate::registry::Registry;
-use crate::settings::Settings;
+use crate::settings::{Settings, quoted};
 use anyhow::anyhow;
 use outbox_channel::ChannelName;
 use outbox_store::ChannelState;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 /// A configured channel, or one that only other workers have.
@@ -103,13 +104,33 @@ fn state_of(state: &ChannelState) -> &'static str {
     }
 }
 
+fn unknown(channel: &ChannelName, settings: &Settings, states: &[ChannelState]) -> Failure {
+    let configured = settings.channels.keys().map(ChannelName::as_str);
+    let known: BTreeSet<&str> = configured
+        .chain(states.iter().map(|state| state.name.as_str()))
+        .collect();
+    let known = if known.is_empty() {
+        "there are none".to_owned()
+    } else {
+        format!("there are {}", quoted(known))
+    };
+    anyhow!("channel `{channel}` is not configured, and no worker has had it: {known}").into()
+}
+
 async fn set_paused(name: &str, paused: bool, settings: &Settings) -> Result<ExitCode, Failure> {
     let channel: ChannelName = name
         .parse()
         .map_err(|error| Failure::Usage(format!("{error}")))?;
     let store = assemble::open_store(settings).await?;
+    // One that is configured may be paused before any worker has run.
+    if let Some(configured) = settings.channel(channel.as_str()) {
+        let max_retries = configured.retry.max_retries;
+        store
+            .declare_channel(&channel, &configured.kind, max_retries)
+            .await?;
+    }
     if !store.pause_channel(&channel, paused).await? {
-        return Err(anyhow!("no worker has had a channel `{channel}` yet").into());
+        return Err(unknown(&channel, settings, &store.channels().await?));
     }
     output::line(format_args!(
         "{channel} is {}",

@@ -14,11 +14,12 @@ use crate::cli::{Cli, Command, DemoArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::output;
 use crate::registry::Registry;
-use crate::settings::{AdminSettings, Settings, Sources};
+use crate::settings::{AdminSettings, Problem, Settings, Sources};
 use outbox_engine::Worker;
 use outbox_store::Store;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct AdminSide {
     pub(crate) listener: TcpListener,
     pub(crate) settings: AdminSettings,
+    /// How long requests under way may still take.
+    pub(crate) shutdown_grace: Duration,
     pub(crate) store: Store,
     pub(crate) worker: Arc<Worker>,
     /// The worker runs in this process, and not only when a request asks it to.
@@ -44,15 +47,12 @@ pub(crate) async fn run(cli: Cli, registry: Registry) -> Result<ExitCode, Failur
         command => command,
     };
     let sources = Sources::of_process(cli.config.as_deref())?;
-    if let Command::Config { action } = command {
-        return config::run(action, &sources, &registry);
+    if let Command::Config { action, output } = command {
+        return config::run(action, output, &sources, &registry);
     }
     let settings = Settings::load(&sources)?;
-    for warning in settings.warnings() {
-        tracing::warn!("{warning}");
-    }
     match command {
-        Command::Migrate { action } => migrate::run(action, &settings).await,
+        Command::Migrate { action, output } => migrate::run(action, output, &settings).await,
         Command::Run => run::run(&settings, &registry).await,
         Command::Dispatch { limit, output } => dispatch(limit, output, &settings, &registry).await,
         Command::Enqueue(arguments) => enqueue::run(*arguments, &settings).await,
@@ -74,12 +74,25 @@ async fn demo(arguments: DemoArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+fn warn<'a>(warnings: impl IntoIterator<Item = &'a Problem>) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
 async fn dispatch(
     limit: Option<u32>,
     output: OutputArgs,
     settings: &Settings,
     registry: &Registry,
 ) -> Result<ExitCode, Failure> {
+    let of_admin = |warning: &&Problem| warning.key().starts_with("admin.");
+    warn(
+        settings
+            .warnings()
+            .iter()
+            .filter(|warning| !of_admin(warning)),
+    );
     let store = assemble::open_store(settings).await?;
     let worker = assemble::worker(settings, registry, store)?;
     let limit = limit.unwrap_or(settings.worker.batch_size);

@@ -7,18 +7,19 @@ use crate::registry::Registry;
 use crate::settings::{Origin, Settings};
 use crate::{assemble, signals};
 use anyhow::Context;
+use outbox_engine::Worker;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn run(settings: &Settings, registry: &Registry) -> Result<ExitCode, Failure> {
+    super::warn(settings.warnings());
     let store = assemble::open_store(settings).await?;
     let worker = Arc::new(assemble::worker(settings, registry, store.clone())?);
     let is_enabled = settings.worker.enabled;
     if is_enabled && settings.worker.poll_interval.is_zero() {
-        worker.dispatch(settings.worker.batch_size as usize).await?;
-        return Ok(ExitCode::SUCCESS);
+        return one_cycle(&worker, settings).await;
     }
 
     let stop = CancellationToken::new();
@@ -35,6 +36,7 @@ pub(crate) async fn run(settings: &Settings, registry: &Registry) -> Result<Exit
             tokio::spawn(serve(AdminSide {
                 listener,
                 settings: settings.admin.clone(),
+                shutdown_grace: settings.worker.shutdown_grace,
                 store,
                 worker: Arc::clone(&worker),
                 is_working: is_enabled,
@@ -57,6 +59,16 @@ pub(crate) async fn run(settings: &Settings, registry: &Registry) -> Result<Exit
     }
     if signal.is_finished() {
         signal.await.context("the signal handler died")??;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a scheduler that starts a process now and then wants: a batch, and what comes with every
+/// cycle.
+async fn one_cycle(worker: &Worker, settings: &Settings) -> Result<ExitCode, Failure> {
+    worker.dispatch(settings.worker.batch_size as usize).await?;
+    if settings.retention.every_cycles == 1 {
+        worker.prune().await?;
     }
     Ok(ExitCode::SUCCESS)
 }

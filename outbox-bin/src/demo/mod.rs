@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use traffic::Traffic;
+use url::Url;
 
 /// With `--once` and no number of its own.
 const EVENTS: u32 = 200;
@@ -70,13 +71,13 @@ async fn show(
     let providers = Providers::start()
         .await
         .context("the stand-in providers do not start")?;
-    let listener = listen(arguments.port).await?;
+    let listener = listen(arguments).await?;
     let address = listener.local_addr()?;
     let settings = settings(&providers, url, &address.to_string())?;
 
-    let store = Store::connect(&assemble::store_options(&settings)?).await?;
+    let store = assemble::connect(&settings).await?;
     store.migrate().await?;
-    refuse_backlog(&store).await?;
+    refuse_in_use(&store).await?;
     let worker = Arc::new(assemble::worker(
         &settings,
         &features::builtin_channels(),
@@ -90,6 +91,7 @@ async fn show(
         tokio::spawn(serve(AdminSide {
             listener,
             settings: settings.admin.clone(),
+            shutdown_grace: settings.worker.shutdown_grace,
             store: store.clone(),
             worker,
             is_working: true,
@@ -110,7 +112,7 @@ async fn show(
         admin.await.context("the admin side died")??;
     }
     let Some(report) = report else {
-        return Ok(ExitCode::SUCCESS);
+        return interrupted(arguments);
     };
     report.print(arguments.output)?;
     Ok(if report.is_as_it_should_be() {
@@ -118,6 +120,14 @@ async fn show(
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Without `--once` an interruption is the only end there is.
+fn interrupted(arguments: &DemoArgs) -> Result<ExitCode, Failure> {
+    if arguments.once {
+        return Err(anyhow!("interrupted before every event was settled").into());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Traffic until all is settled with `--once`, and without it until a signal comes.
@@ -164,41 +174,54 @@ fn settings(providers: &Providers, url: &str, listen: &str) -> Result<Settings, 
     Ok(Settings::load(&sources)?)
 }
 
-/// What waits in a database that is really somebody's would go to the stand-ins.
-async fn refuse_backlog(store: &Store) -> Result<(), Failure> {
-    if store.backlog().await?.is_empty() {
+/// What waits in a database that is really somebody's would go to the stand-ins; and what the
+/// demo writes would go out into the world where a real worker runs.
+async fn refuse_in_use(store: &Store) -> Result<(), Failure> {
+    let reason = if !store.backlog().await?.is_empty() {
+        "has events waiting, and the demo would deliver them to its stand-ins"
+    } else if store.workers().await?.iter().any(|worker| worker.alive) {
+        "has a worker running, and it would deliver the demo's events for real"
+    } else {
         return Ok(());
-    }
-    Err(anyhow!(
-        "this database has events waiting, and the demo would deliver them to its stand-ins: \
-         name an empty database"
-    )
-    .into())
+    };
+    Err(anyhow!("this database {reason}: name an empty one, or leave out --database-url").into())
 }
 
-async fn listen(port: u16) -> Result<TcpListener, Failure> {
+async fn listen(arguments: &DemoArgs) -> Result<TcpListener, Failure> {
+    let port = arguments.port;
     match TcpListener::bind(("127.0.0.1", port)).await {
         Ok(listener) => Ok(listener),
         Err(error) => {
-            tracing::warn!(port, %error, "the port is taken, using another");
+            if !arguments.output.json {
+                note(&format!(
+                    "port {port} cannot be had ({error}), using another"
+                ));
+            }
             Ok(TcpListener::bind(("127.0.0.1", 0)).await?)
         }
     }
 }
 
 fn where_to_look(url: &str, address: &str) -> String {
-    // A database that was named on the command line may have a password in its address.
-    let database = match url.rsplit_once('@') {
-        Some((_, place)) => format!("psql postgres://postgres@{place}"),
-        None => "the database you named".to_owned(),
-    };
+    let database = without_secrets(url).unwrap_or_else(|| "'the database you named'".to_owned());
     let key = providers::API_KEY;
     format!(
         "Outbox is at work. Look around:\n  \
-         {database} -c 'SELECT * FROM outbox_event_status ORDER BY id DESC LIMIT 10'\n  \
+         psql {database} -c 'SELECT * FROM outbox_event_status ORDER BY id DESC LIMIT 10'\n  \
          curl -H 'x-api-key: {key}' http://{address}/api/admin/outbox/stats\n  \
-         curl http://{address}/readyz"
+         curl http://{address}/readyz\n\
+         Ctrl-C ends it."
     )
+}
+
+/// A database that was named on the command line may have a password in its address.
+fn without_secrets(url: &str) -> Option<String> {
+    let mut url = Url::parse(url).ok()?;
+    url.set_query(None);
+    if url.password().is_some() {
+        url.set_password(None).ok()?;
+    }
+    Some(url.into())
 }
 
 /// Notes for people on standard error: standard output is for the report.
@@ -212,7 +235,16 @@ mod tests {
 
     #[test]
     fn a_password_in_the_databases_address_is_not_shown() {
-        let text = where_to_look("postgres://me:hunter2@db.example/shop", "127.0.0.1:1");
-        assert!(text.contains("db.example/shop") && !text.contains("hunter2"));
+        for url in [
+            "postgres://me:hunter2@db.example/shop",
+            "postgres://me@db.example/shop?password=hunter2",
+        ] {
+            let text = where_to_look(url, "127.0.0.1:1");
+            assert!(
+                text.contains("psql postgres://me@db.example/shop -c"),
+                "{text}"
+            );
+            assert!(!text.contains("hunter2"), "{text}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use super::model::RetrySettings;
 use super::tree::{Tree, dotted};
 use super::{RouteSettings, Settings};
 use secrecy::ExposeSecret;
+use sqlx::postgres::PgConnectOptions;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -58,6 +59,12 @@ impl Checks<'_> {
             url.is_none_or(known),
             &["database", "url"],
             "expected postgres://USER:PASSWORD@HOST:5432/DATABASE",
+        );
+        let malformed = url.filter(|url| known(url)).and_then(malformation);
+        self.require(
+            malformed.is_none(),
+            &["database", "url"],
+            &malformed.unwrap_or_default(),
         );
         self.require(
             is_identifier(&database.schema),
@@ -147,6 +154,15 @@ impl Checks<'_> {
             }
         }
     }
+}
+
+/// Why the driver cannot read the address; the address itself may hold a password.
+fn malformation(url: &str) -> Option<String> {
+    let reason = match url.parse::<PgConnectOptions>().err()? {
+        sqlx::Error::Configuration(reason) => reason.to_string(),
+        _ => "it cannot be read".to_owned(),
+    };
+    Some(format!("not a PostgreSQL URL: {reason}"))
 }
 
 fn is_identifier(text: &str) -> bool {

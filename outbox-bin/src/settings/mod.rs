@@ -31,7 +31,7 @@ pub use draft::Draft;
 pub use error::{Origin, Problem, SettingsError};
 pub(crate) use error::{nearest, quoted};
 pub use model::{
-    AdminSettings, ChannelSettings, DatabaseSettings, MessageTemplates, OnAmbiguous,
+    AdminSettings, ChannelSettings, DatabaseSettings, MessageTemplates, OnAmbiguous, OnDead,
     RetentionSettings, RetrySettings, RouteSettings, Targets, WorkerSettings,
 };
 pub use show::Entry;

@@ -119,6 +119,16 @@ pub struct AdminSettings {
     pub read_only_api_key: Option<SecretString>,
 }
 
+/// What a dead letter means for later events of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDead {
+    /// The next one goes.
+    Skip,
+    /// It is held instead of dead, and they wait with it for a human.
+    Block,
+}
+
 /// What happens to a delivery of which nobody knows whether it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -148,6 +158,8 @@ pub struct ChannelSettings {
     pub rate_limit: Option<RateLimit>,
     /// What to do when nobody knows whether a message arrived.
     pub on_ambiguous: OnAmbiguous,
+    /// What a dead letter means for later events of its key.
+    pub on_dead: OnDead,
     /// `[retry]` with `[channels.NAME.retry]` laid over it.
     pub retry: RetrySettings,
 }
@@ -161,6 +173,7 @@ pub(super) struct ChannelTable {
     timeout: Duration,
     rate_limit: Option<RateLimit>,
     on_ambiguous: OnAmbiguous,
+    on_dead: OnDead,
     #[serde(default)]
     retry: RetryOverrides,
     #[serde(default, rename = "settings")]
@@ -175,6 +188,7 @@ impl ChannelTable {
             timeout: self.timeout,
             rate_limit: self.rate_limit,
             on_ambiguous: self.on_ambiguous,
+            on_dead: self.on_dead,
             retry: self.retry.over(general),
         }
     }

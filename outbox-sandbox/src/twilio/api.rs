@@ -1,7 +1,7 @@
-//! Routes, credentials and answers.
+//! Routes and credentials.
 
-use super::filter::Filter;
-use super::message::Refusal;
+use super::answer::{answer, not_found, refusal, refused, spoiled, unauthorized};
+use super::list::Query;
 use super::{SentMessage, TwilioFault};
 use crate::Faults;
 use crate::http::Reply;
@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +22,7 @@ pub(super) struct Api {
     authorization: String,
     messages: Arc<Ledger<SentMessage>>,
     faults: Faults<TwilioFault>,
+    list_faults: Faults<TwilioFault>,
     last_sid: AtomicU64,
 }
 
@@ -31,12 +32,14 @@ impl Api {
         token: &str,
         messages: Arc<Ledger<SentMessage>>,
         faults: Faults<TwilioFault>,
+        list_faults: Faults<TwilioFault>,
     ) -> Self {
         Self {
             account: account.to_owned(),
             authorization: format!("Basic {}", STANDARD.encode(format!("{account}:{token}"))),
             messages,
             faults,
+            list_faults,
             last_sid: AtomicU64::new(0),
         }
     }
@@ -69,18 +72,8 @@ impl Api {
             Err(reason) => return refusal(reason),
         };
         let fault = self.faults.take();
-        match fault {
-            Some(TwilioFault::TooManyRequests { retry_after }) => {
-                let mut response = error(429, 20429, "Too Many Requests");
-                let wait = HeaderValue::from(retry_after.as_secs());
-                response.headers_mut().insert(RETRY_AFTER, wait);
-                return Reply::Answer(response);
-            }
-            Some(TwilioFault::Unavailable) => {
-                return Reply::Answer(error(503, 20503, "Service is temporarily unavailable"));
-            }
-            Some(TwilioFault::Unauthorized) => return unauthorized(),
-            _ => {}
+        if let Some(refused) = fault.as_ref().and_then(refused) {
+            return refused;
         }
         let kind = if message.media_urls.is_empty() {
             "SM"
@@ -91,43 +84,19 @@ impl Api {
         message.sid = format!("{kind}{number:032x}");
         let accepted = message.json(&self.account, false);
         self.messages.add(message);
-        match fault {
-            Some(TwilioFault::Stall) => Reply::Silence,
-            Some(TwilioFault::HangUp) => Reply::HangUp,
-            Some(TwilioFault::Garbage) => {
-                Reply::Answer(Response::new(Bytes::from_static(b"<html>Welcome</html>")))
-            }
-            _ => answer(201, &accepted),
-        }
+        let spoiled = fault.as_ref().and_then(spoiled);
+        spoiled.unwrap_or_else(|| answer(201, &accepted))
     }
 
-    /// Newest first.
     fn list(&self, query: &str) -> Reply {
-        let filter = Filter::read(query);
-        let entries = self.messages.entries();
-        let found = entries.iter().rev().filter(|each| filter.fits(each));
-        let page: Vec<_> = found
-            .take(filter.page_size())
-            .map(|each| each.json(&self.account, true))
-            .collect();
-        let uri = format!(
-            "/2010-04-01/Accounts/{}/Messages.json?{query}",
-            self.account
-        );
-        answer(
-            200,
-            &json!({
-                "end": page.len().saturating_sub(1),
-                "first_page_uri": uri,
-                "messages": page,
-                "next_page_uri": null,
-                "page": 0,
-                "page_size": filter.page_size(),
-                "previous_page_uri": null,
-                "start": 0,
-                "uri": uri,
-            }),
-        )
+        let fault = self.list_faults.take();
+        let failed = fault
+            .as_ref()
+            .and_then(|fault| refused(fault).or_else(|| spoiled(fault)));
+        failed.unwrap_or_else(|| {
+            let page = Query::read(query).page(&self.messages.entries(), &self.account);
+            answer(200, &page)
+        })
     }
 
     fn show(&self, rest: &str) -> Option<Reply> {
@@ -148,42 +117,6 @@ impl Api {
     }
 }
 
-fn answer(status: u16, json: &Value) -> Reply {
-    Reply::Answer(response(status, json))
-}
-
-fn unauthorized() -> Reply {
-    refusal((401, 20003, "Authenticate".to_owned()))
-}
-
-fn not_found(path: &str) -> Reply {
-    let text = format!("The requested resource {path} was not found");
-    refusal((404, 20404, text))
-}
-
-fn refusal((status, code, message): Refusal) -> Reply {
-    Reply::Answer(error(status, code, &message))
-}
-
-/// The shape of Twilio's errors
-/// (<https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions>).
-fn error(status: u16, code: u32, message: &str) -> Response<Bytes> {
-    let more = format!("https://www.twilio.com/docs/errors/{code}");
-    response(
-        status,
-        &json!({"code": code, "message": message, "more_info": more, "status": status}),
-    )
-}
-
-fn response(status: u16, json: &Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(json.to_string()));
-    *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let content_type = HeaderValue::from_static("application/json;charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,7 +124,8 @@ mod tests {
     const ROOT: &str = "/2010-04-01/Accounts/AC1";
 
     fn api() -> Api {
-        Api::new("AC1", "t", Arc::new(Ledger::new(10)), Faults::default())
+        let messages = Arc::new(Ledger::new(10));
+        Api::new("AC1", "t", messages, Faults::default(), Faults::default())
     }
 
     fn call(api: &Api, method: &str, path: &str, form: &str) -> (u16, Value) {
@@ -252,6 +186,32 @@ mod tests {
             0
         );
         assert_eq!(listed(&api, "DateSent%3C=2020-01-01"), 0);
+    }
+
+    #[test]
+    fn pages_follow_each_other_whatever_is_sent_in_between() {
+        let api = api();
+        let sent: Vec<_> = (0..5).map(|_| send(&api, "+15551234567")).collect();
+        send(&api, "+15557654321");
+        let mut uri = "/Messages.json?To=%2B15551234567&PageSize=2".to_owned();
+        let mut listed = Vec::new();
+        for number in 0..3 {
+            let (_, page) = call(&api, "GET", &uri, "");
+            assert_eq!(page["page"], number);
+            listed.extend(page["messages"].as_array().unwrap().clone());
+            send(&api, "+15551234567");
+            let next = page["next_page_uri"].as_str();
+            uri = next.map_or(String::new(), |next| next.replacen(ROOT, "", 1));
+        }
+        assert_eq!(uri, "", "the third page is the last");
+        let sids = |messages: &[Value]| messages.iter().map(|each| each["sid"].clone()).collect();
+        let mut listed: Vec<Value> = sids(&listed);
+        listed.reverse();
+        let sent: Vec<Value> = sids(&sent);
+        assert_eq!(listed, sent);
+        let date = api.messages.entries()[0].created_at.to_rfc2822();
+        let (_, first) = call(&api, "GET", "/Messages.json?PageSize=1000", "");
+        assert_eq!(first["messages"][8]["date_created"], date);
     }
 
     #[test]

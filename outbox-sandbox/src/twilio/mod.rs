@@ -1,7 +1,8 @@
 //! A stand-in for Twilio's Messages API.
 
+mod answer;
 mod api;
-mod filter;
+mod list;
 mod message;
 
 use crate::Faults;
@@ -13,8 +14,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How the stand-in misbehaves when it is asked to send. Only a request with valid credentials
-/// and valid parameters gets a fault.
+/// How the stand-in misbehaves when it is asked to send, or for its list. Only a request with
+/// valid credentials and valid parameters gets a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TwilioFault {
     /// 429 with code 20429 and a `Retry-After` header, in whole seconds.
@@ -26,6 +27,8 @@ pub enum TwilioFault {
     Unavailable,
     /// 401 with code 20003, as if the token had been revoked.
     Unauthorized,
+    /// Takes nothing and never answers, as if the request had been lost on the way.
+    Lose,
     /// Takes the message and never answers.
     Stall,
     /// Takes the message and closes the connection without an answer.
@@ -54,6 +57,7 @@ pub enum TwilioFault {
 pub struct TwilioServer {
     server: Server,
     faults: Faults<TwilioFault>,
+    list_faults: Faults<TwilioFault>,
     messages: Arc<Ledger<SentMessage>>,
 }
 
@@ -68,16 +72,19 @@ impl TwilioServer {
     pub async fn start(account_sid: &str, auth_token: &str) -> io::Result<Self> {
         let messages = Arc::new(Ledger::new(Self::KEPT));
         let faults = Faults::default();
+        let list_faults = Faults::default();
         let api = Api::new(
             account_sid,
             auth_token,
             Arc::clone(&messages),
             faults.clone(),
+            list_faults.clone(),
         );
         let server = Server::start(move |request| api.reply(&request)).await?;
         Ok(Self {
             server,
             faults,
+            list_faults,
             messages,
         })
     }
@@ -88,10 +95,16 @@ impl TwilioServer {
         self.server.url()
     }
 
-    /// The plan by which it misbehaves.
+    /// The plan by which it misbehaves when it is asked to send.
     #[must_use]
     pub fn faults(&self) -> &Faults<TwilioFault> {
         &self.faults
+    }
+
+    /// The plan by which it misbehaves when it is asked for its list of messages.
+    #[must_use]
+    pub fn list_faults(&self) -> &Faults<TwilioFault> {
+        &self.list_faults
     }
 
     /// The latest messages accepted, oldest first.

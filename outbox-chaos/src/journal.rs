@@ -1,0 +1,180 @@
+//! The ledger outside the system: what was written, what arrived, what was broken, when.
+
+use crate::fault::Fault;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A moment, as time since the run began.
+pub(crate) type At = Duration;
+
+/// One event that a producer wrote. The token is in its payload: ids are no identity, since a
+/// crash of the database can give the id of what was rolled back to somebody else.
+#[derive(Debug, Clone)]
+pub(crate) struct Write {
+    pub(crate) token: String,
+    pub(crate) dedup_key: Option<String>,
+}
+
+/// What became of a producer's transaction, as the producer knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Committed,
+    RolledBack,
+    /// The connection broke during the commit.
+    Unknown,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Transaction {
+    pub(crate) fate: Fate,
+    pub(crate) writes: Vec<Write>,
+}
+
+/// One start of a worker, counted over all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ProcessId(pub(crate) usize);
+
+/// One request that the receiver has read to its end.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    /// The `webhook-id`.
+    pub(crate) delivery: String,
+    pub(crate) event_id: i64,
+    pub(crate) channel: String,
+    pub(crate) token: String,
+    pub(crate) process: ProcessId,
+    pub(crate) received: At,
+    /// When a whole 2xx answer was given to the connection; never for what was refused, torn,
+    /// left without an answer, or abandoned by the sender.
+    pub(crate) accepted: Option<At>,
+}
+
+/// What was done to the system, and for how long.
+#[derive(Debug, Clone)]
+pub(crate) struct Inflicted {
+    pub(crate) fault: Fault,
+    pub(crate) from: At,
+    pub(crate) until: At,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Killed,
+    Terminated,
+    /// It could not start: no database, as a rule.
+    NotStarted,
+    /// Nobody asked it to.
+    ByItself,
+}
+
+/// One process of a worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Life {
+    pub(crate) slot: usize,
+    pub(crate) pid: u32,
+    pub(crate) ended: Option<(At, End)>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Entries {
+    pub(crate) transactions: Vec<Transaction>,
+    pub(crate) arrivals: Vec<Arrival>,
+    pub(crate) faults: Vec<Inflicted>,
+    /// By [`ProcessId`].
+    pub(crate) lives: Vec<Life>,
+    /// What was seen to be wrong while it happened.
+    pub(crate) wrongs: Vec<String>,
+}
+
+/// Written by all parts of the run.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    begun: (Instant, SystemTime),
+    entries: Mutex<Entries>,
+}
+
+impl Journal {
+    pub(crate) fn begin() -> Self {
+        Self {
+            begun: (Instant::now(), SystemTime::now()),
+            entries: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> At {
+        self.begun.0.elapsed()
+    }
+
+    /// What the database's clock tells, which is this machine's; the beginning for what was
+    /// before it.
+    pub(crate) fn at(&self, time: SystemTime) -> At {
+        time.duration_since(self.begun.1).unwrap_or_default()
+    }
+
+    pub(crate) fn wrote(&self, transaction: Transaction) {
+        self.entries().transactions.push(transaction);
+    }
+
+    /// Returns the place to give to [`accepted`](Self::accepted).
+    pub(crate) fn arrived(&self, arrival: Arrival) -> usize {
+        let mut entries = self.entries();
+        entries.arrivals.push(arrival);
+        entries.arrivals.len() - 1
+    }
+
+    pub(crate) fn accepted(&self, place: usize) {
+        let now = self.now();
+        if let Some(arrival) = self.entries().arrivals.get_mut(place) {
+            arrival.accepted = Some(now);
+        }
+    }
+
+    pub(crate) fn inflicted(&self, fault: Fault, from: At, until: At) {
+        let inflicted = Inflicted { fault, from, until };
+        self.entries().faults.push(inflicted);
+    }
+
+    pub(crate) fn starts(&self, slot: usize) -> ProcessId {
+        let mut entries = self.entries();
+        entries.lives.push(Life {
+            slot,
+            pid: 0,
+            ended: None,
+        });
+        ProcessId(entries.lives.len() - 1)
+    }
+
+    pub(crate) fn started(&self, process: ProcessId, pid: u32) {
+        if let Some(life) = self.entries().lives.get_mut(process.0) {
+            life.pid = pid;
+        }
+    }
+
+    pub(crate) fn ended(&self, process: ProcessId, end: End) {
+        let now = self.now();
+        if let Some(life) = self.entries().lives.get_mut(process.0) {
+            life.ended = Some((now, end));
+        }
+    }
+
+    pub(crate) fn wrong(&self, what: String) {
+        self.entries().wrongs.push(what);
+    }
+
+    /// The pids of those that have not ended.
+    pub(crate) fn living(&self) -> Vec<u32> {
+        let entries = self.entries();
+        let living = entries.lives.iter().filter(|life| life.ended.is_none());
+        living.map(|life| life.pid).collect()
+    }
+
+    /// All that has been written down.
+    pub(crate) fn read(&self) -> Entries {
+        self.entries().clone()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

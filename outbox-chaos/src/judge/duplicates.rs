@@ -1,0 +1,123 @@
+//! Whether each repeated arrival is explained by something that was done.
+
+use super::{Case, Verdict, is_between_database_and, is_between_receiver_and};
+use crate::journal::{Arrival, At, End, Life};
+use serde::Serialize;
+use std::fmt;
+use std::time::Duration;
+
+/// Why a message came again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cause {
+    /// The receiver had not accepted it before: no duplicate at all.
+    NotAccepted,
+    /// The worker was killed, and its lease ended.
+    Crash,
+    /// The worker was paused, or kept from the database, until its lease ended.
+    LostLease,
+    /// As [`LostLease`](Self::LostLease), and nothing was being done to it: the machine is too
+    /// slow for so short a lease.
+    LeaseTooShort,
+    /// The worker was stopped while it was kept from the database.
+    StoppedUnsettled,
+    /// The connection to the receiver was broken, or the worker paused, before the answer was
+    /// there.
+    AnswerLost,
+    /// The connection held an earlier attempt back.
+    HeldBack,
+}
+
+pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
+    for ((event_id, channel), arrivals) in &case.arrivals {
+        for pair in arrivals.windows(2) {
+            match explain(case, pair[0], pair[1]) {
+                Some(cause) => *verdict.repeats.entry(cause).or_default() += 1,
+                None => verdict.findings.push(format!(
+                    "DUPLICATE: event {event_id} came through {channel} at {:?} from process {} \
+                     and, though accepted at {:?}, again at {:?} from process {}, and nothing \
+                     explains it",
+                    pair[0].received,
+                    pair[0].process.0,
+                    pair[0].accepted.unwrap_or_default(),
+                    pair[1].received,
+                    pair[1].process.0,
+                )),
+            }
+        }
+    }
+}
+
+/// How far apart what belongs together may be.
+const SLACK: Duration = Duration::from_millis(500);
+/// How long an answer may be on its way, on a busy machine.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
+/// Why `again` came after `first`, of the same delivery.
+pub(super) fn explain(case: &Case<'_>, first: &Arrival, again: &Arrival) -> Option<Cause> {
+    let Some(accepted) = first.accepted else {
+        return Some(Cause::NotAccepted);
+    };
+    let life = case.life(first.process)?;
+    if let Some(cause) = takeover(case, life, first.received, again.received) {
+        return Some(cause);
+    }
+    let from = first.received.saturating_sub(SLACK);
+    let until = accepted + ON_ITS_WAY;
+    if case.was_inflicted(from, until, is_between_receiver_and(life.slot)) {
+        return Some(Cause::AnswerLost);
+    }
+    is_held_back(case, again).then_some(Cause::HeldBack)
+}
+
+/// Whether something may have kept the message on its way from its sender.
+pub(super) fn is_held_back(case: &Case<'_>, arrival: &Arrival) -> bool {
+    case.life(arrival.process).is_some_and(|sender| {
+        let from = arrival.received.saturating_sub(SLACK);
+        case.was_inflicted(from, arrival.received, is_between_receiver_and(sender.slot))
+    })
+}
+
+/// The worker lost what it had between the two moments, and others took it.
+fn takeover(case: &Case<'_>, life: &Life, from: At, until: At) -> Option<Cause> {
+    let is_blamed = is_between_database_and(life.slot);
+    if let Some((ended, End::Terminated)) = life.ended
+        && (from..=until + SLACK).contains(&ended)
+        && case.was_inflicted(from.saturating_sub(case.evidence.lease), ended, &is_blamed)
+    {
+        return Some(Cause::StoppedUnsettled);
+    }
+    // What was sent with the last of a lease may arrive a little after it.
+    let between = from.saturating_sub(SLACK)..=until;
+    let lapse = case
+        .evidence
+        .stored
+        .lapses
+        .iter()
+        .find(|lapse| lapse.pid == life.pid && between.contains(&lapse.at))?;
+    if let Some((ended, End::Killed)) = life.ended
+        && ended <= lapse.at + SLACK
+    {
+        return Some(Cause::Crash);
+    }
+    let began = lapse.at.saturating_sub(case.evidence.lease + ON_ITS_WAY);
+    Some(if case.was_inflicted(began, lapse.at, is_blamed) {
+        Cause::LostLease
+    } else {
+        Cause::LeaseTooShort
+    })
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAccepted => "not accepted before",
+            Self::Crash => "after a crash",
+            Self::LostLease => "after a lost lease",
+            Self::LeaseTooShort => "after a lease that was too short for this machine",
+            Self::StoppedUnsettled => "after a stop without the database",
+            Self::AnswerLost => "after a lost answer",
+            Self::HeldBack => "held back on the way",
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! The verdict: pure functions of what the ledger and the database say.
+
+mod delivery;
+mod duplicates;
+mod facts;
+mod order;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use duplicates::Cause;
+
+use crate::database::{Stored, StoredEvent, StoredResult};
+use crate::fault::{Damage, Fault, Link};
+use crate::journal::{Arrival, At, Entries, Life, ProcessId};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+/// All that there is to judge by.
+#[derive(Debug, Clone)]
+pub(crate) struct Evidence {
+    pub(crate) entries: Entries,
+    pub(crate) stored: Stored,
+    pub(crate) lease: Duration,
+}
+
+/// What came out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Verdict {
+    /// What should not be, each in a sentence.
+    pub(crate) findings: Vec<String>,
+    /// Repeated arrivals, by what explains each.
+    pub(crate) repeats: BTreeMap<Cause, usize>,
+}
+
+/// To which channels an event of this type goes, by the workers' settings.
+pub(crate) fn channels(event_type: &str) -> &'static [&'static str] {
+    match event_type {
+        "both.written" => &["audit", "crm"],
+        "one.written" => &["crm"],
+        _ => &[],
+    }
+}
+
+pub(crate) fn judge(evidence: &Evidence) -> Verdict {
+    let case = Case::new(evidence);
+    let mut verdict = Verdict {
+        findings: evidence.entries.wrongs.clone(),
+        ..Verdict::default()
+    };
+    facts::check(&case, &mut verdict.findings);
+    delivery::check(&case, &mut verdict.findings);
+    duplicates::check(&case, &mut verdict);
+    order::check(&case, &mut verdict.findings);
+    verdict
+}
+
+/// The evidence, sorted.
+struct Case<'a> {
+    evidence: &'a Evidence,
+    /// By token.
+    events: HashMap<&'a str, &'a StoredEvent>,
+    /// By event and channel.
+    results: HashMap<(i64, &'a str), &'a StoredResult>,
+    /// By event and channel, in the order of arrival.
+    arrivals: BTreeMap<(i64, &'a str), Vec<&'a Arrival>>,
+}
+
+impl<'a> Case<'a> {
+    fn new(evidence: &'a Evidence) -> Self {
+        let mut arrivals: BTreeMap<_, Vec<&Arrival>> = BTreeMap::new();
+        for arrival in &evidence.entries.arrivals {
+            let delivery = (arrival.event_id, arrival.channel.as_str());
+            arrivals.entry(delivery).or_default().push(arrival);
+        }
+        for arrivals in arrivals.values_mut() {
+            arrivals.sort_by_key(|arrival| arrival.received);
+        }
+        let events = evidence.stored.events.iter();
+        let results = evidence.stored.results.iter();
+        let delivery = |result: &'a StoredResult| (result.event_id, result.channel.as_str());
+        Self {
+            evidence,
+            results: results.map(|result| (delivery(result), result)).collect(),
+            events: events.map(|event| (event.token.as_str(), event)).collect(),
+            arrivals,
+        }
+    }
+
+    fn arrivals(&self, event_id: i64, channel: &'a str) -> &[&'a Arrival] {
+        self.arrivals
+            .get(&(event_id, channel))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    fn life(&self, process: ProcessId) -> Option<&'a Life> {
+        self.evidence.entries.lives.get(process.0)
+    }
+
+    fn status(&self, event_id: i64, channel: &'a str) -> Option<&'a str> {
+        let result = self.results.get(&(event_id, channel))?;
+        Some(&result.status)
+    }
+
+    /// Whether any fault that `is_it` holds for was at work at some time from `from` to `until`.
+    fn was_inflicted(&self, from: At, until: At, is_it: impl Fn(Fault) -> bool) -> bool {
+        self.evidence.entries.faults.iter().any(|inflicted| {
+            inflicted.from <= until && inflicted.until >= from && is_it(inflicted.fault)
+        })
+    }
+}
+
+/// Whether it keeps worker `slot` from the database.
+fn is_between_database_and(slot: usize) -> impl Fn(Fault) -> bool {
+    move |fault| match fault {
+        Fault::Crash => true,
+        Fault::Pause(it) | Fault::Damage(Link::Database(it), _) => it == slot,
+        _ => false,
+    }
+}
+
+/// Whether it can lose or delay what worker `slot` sends, or the answer.
+fn is_between_receiver_and(slot: usize) -> impl Fn(Fault) -> bool {
+    move |fault| match fault {
+        Fault::Pause(it) => it == slot,
+        // Refusing hurts only what has not been sent.
+        Fault::Damage(Link::Provider(it), damage) => it == slot && damage != Damage::Refuse,
+        _ => false,
+    }
+}

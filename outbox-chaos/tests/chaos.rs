@@ -1,0 +1,45 @@
+//! Short runs of the chaos suite; `make chaos` has long ones.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests may stop at the first surprise"
+)]
+
+use clap::Parser;
+use outbox_chaos::{Options, Report};
+
+/// What `seed` leads to in a few seconds.
+async fn run(seed: u64) -> Report {
+    let mut options = Options::parse_from([
+        "outbox-chaos",
+        "--duration=8s",
+        "--workers=3",
+        "--rate=40",
+        "--lease=2s",
+        "--outbox-binary",
+        env!("CARGO_BIN_EXE_outbox-under-test"),
+    ]);
+    options.seed = Some(seed);
+    outbox_chaos::run(&options).await.unwrap()
+}
+
+fn assert_fine(report: &Report) {
+    assert!(report.is_fine(), "{report}");
+    // A run in which nothing happened proves nothing.
+    assert!(report.written.contains_key("committed"), "{report}");
+    assert!(report.results.contains_key("delivered"), "{report}");
+    assert!(!report.faults.is_empty(), "{report}");
+}
+
+#[tokio::test]
+async fn the_guarantees_hold_for_a_known_seed() {
+    let report = run(20).await;
+    assert_fine(&report);
+}
+
+#[tokio::test]
+async fn the_guarantees_hold_for_a_random_seed() {
+    let seed = rand::random();
+    eprintln!("seed {seed}");
+    assert_fine(&run(seed).await);
+}

@@ -1,0 +1,243 @@
+//! From a claimed row to its deliveries.
+
+use crate::assembly::Finished;
+use crate::delivery::deliver;
+use crate::lease::Tenure;
+use crate::outlet::Outlet;
+use crate::part::{Item, Part, Place};
+use crate::router::Plan;
+use crate::shared::Shared;
+use outbox_channel::ChannelName;
+use outbox_store::{Claimed, Lane, ResultStatus};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+/// Begins deliveries, and has every one of them tell how it ended.
+pub(crate) struct Intake {
+    /// The lease of what comes in.
+    pub(crate) tenure: Arc<Tenure>,
+    shared: Arc<Shared>,
+    finished: mpsc::Sender<Finished>,
+    deliveries: TaskTracker,
+    batch_size: usize,
+    last_serial: u64,
+    last_run: u64,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        finished: mpsc::Sender<Finished>,
+        batch_size: usize,
+    ) -> Self {
+        Self {
+            tenure: shared.lease.current(),
+            shared,
+            finished,
+            deliveries: TaskTracker::new(),
+            batch_size,
+            last_serial: 0,
+            last_run: 0,
+        }
+    }
+
+    /// Nothing more comes in. The deliveries under way, to wait for.
+    pub(crate) fn close(self) -> TaskTracker {
+        self.deliveries.close();
+        self.deliveries
+    }
+
+    /// Begins the deliveries of claimed rows; `within_room` only those for which their channel
+    /// has room.
+    pub(crate) async fn start(&mut self, rows: Vec<Claimed>, within_room: bool) {
+        let mut runs: BTreeMap<(String, Option<ChannelName>), Vec<Claimed>> = BTreeMap::new();
+        for row in rows {
+            match &row.event.key {
+                None => self.start_run(vec![row], within_room).await,
+                Some(key) => {
+                    let run = (key.clone(), row.lane.channel().cloned());
+                    runs.entry(run).or_default().push(row);
+                }
+            }
+        }
+        for mut run in runs.into_values() {
+            run.sort_unstable_by_key(|row| row.event.id);
+            self.start_run(run, within_room).await;
+        }
+    }
+
+    /// Rows of one key and lane, in order; or a single row.
+    async fn start_run(&mut self, rows: Vec<Claimed>, within_room: bool) {
+        self.last_run += 1;
+        let of = rows.len();
+        let mut items = Vec::with_capacity(of);
+        for (at, row) in rows.into_iter().enumerate() {
+            let place = Place {
+                run: self.last_run,
+                at,
+                of,
+            };
+            items.extend(self.route(row, (of > 1).then_some(place)).await);
+        }
+        let mut started: Vec<&ChannelName> = Vec::with_capacity(1);
+        for channel in items.iter().flat_map(|item| &item.channels) {
+            if !started.contains(&channel) {
+                started.push(channel);
+                let its_own = |item: &&Arc<Item>| item.channels.contains(channel);
+                let its_own = items.iter().filter(its_own).cloned().collect();
+                self.start_channel(channel, its_own, within_room).await;
+            }
+        }
+    }
+
+    /// `None` when the row is over before it has begun.
+    async fn route(&mut self, row: Claimed, place: Option<Place>) -> Option<Arc<Item>> {
+        self.last_serial += 1;
+        let mut item = Item {
+            serial: self.last_serial,
+            event: Arc::new(row.event),
+            lane: row.lane,
+            tenure: Arc::clone(&self.tenure),
+            attempts: row.attempts,
+            takeovers: row.takeovers,
+            began_at: row.began_at,
+            channels: Vec::new(),
+            behind: row.behind,
+            place,
+        };
+        let part = match self.plan(&item) {
+            Plan::Channels(channels) => {
+                item.channels = channels;
+                return Some(Arc::new(item));
+            }
+            Plan::NoRoute => {
+                let (event_id, event_type) = (item.event.id, &item.event.event_type);
+                tracing::info!(event_id, event_type, "no route, skipped");
+                let message =
+                    "no route matches the event's type, and its payload names no channels";
+                Part::refused(None, ResultStatus::Skipped, 0, "no_route", message)
+            }
+            Plan::Malformed(reason) => {
+                tracing::warn!(event_id = item.event.id, reason, "delivery given up");
+                Part::refused(None, ResultStatus::Dead, 0, "channels", reason)
+            }
+        };
+        self.report(&Arc::new(item), None, part).await;
+        None
+    }
+
+    fn plan(&self, item: &Item) -> Plan {
+        match &item.lane {
+            Lane::Channel(channel) => Plan::Channels(vec![channel.clone()]),
+            Lane::Unrouted => self.shared.router.plan(&item.event),
+        }
+    }
+
+    /// The rows of a run that go through one channel.
+    async fn start_channel(
+        &self,
+        channel: &ChannelName,
+        mut items: Vec<Arc<Item>>,
+        within_room: bool,
+    ) {
+        let Some(outlet) = self.shared.outlets.get(channel) else {
+            for item in &items {
+                let part = self.unknown_channel(item, channel);
+                self.report(item, Some(channel), part).await;
+            }
+            return;
+        };
+        let first_behind = items.iter().position(|item| item.behind.contains(channel));
+        let mut can_start = first_behind.unwrap_or(items.len());
+        match items.first().map(|item| &item.lane) {
+            // An attempt that has to be written down first needs a row of the channel's own.
+            Some(Lane::Unrouted)
+                if outlet.spec.on_ambiguous.needs_to_know()
+                    || within_room && outlet.room(self.batch_size) == 0 =>
+            {
+                can_start = 0;
+            }
+            // Its rows are given out only while it is open.
+            Some(Lane::Channel(_)) => outlet.set_closed(false),
+            _ => {}
+        }
+        for item in items.drain(can_start..) {
+            let part = Part::given_back(&item, channel);
+            self.report(&item, Some(channel), part).await;
+        }
+        if !items.is_empty() {
+            self.start_deliveries(items, Arc::clone(outlet));
+        }
+    }
+
+    /// One after the other; when one is not over, those behind it have to wait.
+    fn start_deliveries(&self, items: Vec<Arc<Item>>, outlet: Arc<Outlet>) {
+        let (shared, finished) = (Arc::clone(&self.shared), self.finished.clone());
+        let batch_size = self.batch_size;
+        items.iter().for_each(|_| outlet.take());
+        self.deliveries.spawn(async move {
+            let mut is_open = true;
+            for item in items {
+                let part = if is_open {
+                    deliver(&shared, &item, &outlet).await
+                } else {
+                    Part::given_back(&item, &outlet.spec.name)
+                };
+                is_open &= part.is_final();
+                let channel = Some(outlet.spec.name.clone());
+                // The place is free once the outcome is in the queue: a full queue holds back
+                // claims.
+                let finished = finished.send(Finished {
+                    item,
+                    channel,
+                    part,
+                });
+                if finished.await.is_err() {
+                    tracing::error!("an outcome came after the last ones were written");
+                }
+                if let Some(soon) = outlet.finish(batch_size) {
+                    shared.alarm.set(Instant::now() + soon);
+                }
+                shared.progress.notify_one();
+            }
+        });
+    }
+
+    async fn report(&self, item: &Arc<Item>, channel: Option<&ChannelName>, part: Part) {
+        let (item, channel) = (Arc::clone(item), channel.cloned());
+        let finished = self.finished.send(Finished {
+            item,
+            channel,
+            part,
+        });
+        if finished.await.is_err() {
+            tracing::error!("an outcome came after the last ones were written");
+        }
+    }
+
+    fn unknown_channel(&self, item: &Item, channel: &ChannelName) -> Part {
+        let known: Vec<&str> = self
+            .shared
+            .outlets
+            .keys()
+            .map(ChannelName::as_str)
+            .collect();
+        let known = match known.as_slice() {
+            [] => "none".to_owned(),
+            known => known.join(", "),
+        };
+        let message = format!("there is no channel `{channel}`; configured: {known}");
+        tracing::warn!(event_id = item.event.id, %channel, "delivery given up: no such channel");
+        Part::dead(
+            &self.shared.router,
+            item,
+            channel,
+            item.attempts,
+            "unknown_channel",
+            message,
+        )
+    }
+}

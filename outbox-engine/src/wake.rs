@@ -1,0 +1,188 @@
+//! When a worker that found nothing to do looks again.
+
+use crate::shared::Shared;
+use crate::trouble::{Trouble, within};
+use futures_util::FutureExt;
+use outbox_store::{Listener, Store, WorkerId};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// Rings when there is something to do that the worker could not know when it lay down: a retry
+/// that was written meanwhile, a place that became free.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm {
+    at: Mutex<Option<Instant>>,
+    changed: Notify,
+}
+
+impl Alarm {
+    /// Rings at `time`, if nothing is set for earlier.
+    pub(crate) fn set(&self, time: Instant) {
+        let mut at = self.at();
+        if at.is_none_or(|earlier| time < earlier) {
+            *at = Some(time);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Forgets what was set. To be called *before* looking for work: what is set while looking
+    /// may have been missed.
+    pub(crate) fn reset(&self) {
+        *self.at() = None;
+    }
+
+    /// Returns when it rings, at `latest` in any case.
+    pub(crate) async fn rings(&self, latest: Instant) {
+        loop {
+            let at = self.at().map_or(latest, |at| at.min(latest));
+            tokio::select! {
+                () = tokio::time::sleep_until(at.into()) => return,
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    fn at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What producers have been told: whether to wake this worker.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    told: Option<(WorkerId, bool)>,
+    full_claims: u32,
+}
+
+impl Bell {
+    /// While claims come back full, so many in a row, producers need not wake this worker.
+    const BUSY_AFTER: u32 = 3;
+
+    /// A claim took all it could.
+    pub(crate) async fn full_claim(&mut self, shared: &Shared) -> Result<(), Trouble> {
+        self.full_claims = self.full_claims.saturating_add(1);
+        if self.full_claims >= Self::BUSY_AFTER {
+            self.tell(shared, false).await?;
+        }
+        Ok(())
+    }
+
+    /// A claim left nothing. True when producers hear only now that the worker sleeps: then
+    /// something may have come before.
+    pub(crate) async fn short_claim(&mut self, shared: &Shared) -> Result<bool, Trouble> {
+        self.full_claims = 0;
+        self.tell(shared, true).await
+    }
+
+    async fn tell(&mut self, shared: &Shared, asleep: bool) -> Result<bool, Trouble> {
+        let news = (shared.lease.current().worker, asleep);
+        // A new worker counts as awake.
+        if self.told.unwrap_or((news.0, false)) == news {
+            return Ok(false);
+        }
+        within(shared.patience, shared.store.set_asleep(news.0, asleep)).await?;
+        self.told = Some(news);
+        Ok(true)
+    }
+}
+
+/// Listens for producers' calls, as long as there is a connection for it; without one the poll
+/// interval has to do.
+pub(crate) struct Ears {
+    store: Store,
+    listener: Option<Listener>,
+    next_try: Instant,
+}
+
+impl Ears {
+    const RETRY: Duration = Duration::from_secs(5);
+
+    pub(crate) fn new(store: Store) -> Self {
+        Self {
+            store,
+            listener: None,
+            next_try: Instant::now(),
+        }
+    }
+
+    /// Returns when a call came or may have been lost.
+    pub(crate) async fn heard(&mut self) {
+        let Some(listener) = &mut self.listener else {
+            return self.listen().await;
+        };
+        let mut heard = listener.heard().await;
+        // One look answers all calls that have come.
+        while heard.is_ok() {
+            match listener.heard().now_or_never() {
+                Some(next) => heard = next,
+                None => return,
+            }
+        }
+        if let Err(error) = heard {
+            tracing::warn!(error = error.sentence(), "not listening, polling only");
+            self.listener = None;
+        }
+    }
+
+    /// Returns when the worker listens: calls before this moment were not heard.
+    async fn listen(&mut self) {
+        loop {
+            tokio::time::sleep_until(self.next_try.into()).await;
+            match within(Self::RETRY, self.store.listen()).await {
+                Ok(listener) => {
+                    self.listener = Some(listener);
+                    return;
+                }
+                Err(trouble) => {
+                    tracing::warn!(error = trouble.sentence(), "not listening, polling only");
+                    self.next_try = Instant::now() + Self::RETRY;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn it_rings_at_the_earliest_time_that_was_set() {
+        let alarm = Arc::new(Alarm::default());
+        let begun = tokio::time::Instant::now();
+        let now = begun.into_std();
+        let sleeper = tokio::spawn({
+            let alarm = Arc::clone(&alarm);
+            async move { alarm.rings(now + HOUR).await }
+        });
+        tokio::task::yield_now().await;
+        alarm.set(now + Duration::from_secs(60));
+        alarm.set(now + Duration::from_secs(5));
+        alarm.set(now + Duration::from_secs(90));
+        sleeper.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_set_before_the_reset_is_forgotten() {
+        let alarm = Alarm::default();
+        let begun = tokio::time::Instant::now();
+        alarm.set(begun.into_std());
+        alarm.reset();
+        alarm.rings(begun.into_std() + HOUR).await;
+        assert_eq!(begun.elapsed(), HOUR);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_set_before_it_is_waited_for_rings_at_once() {
+        let alarm = Alarm::default();
+        let begun = tokio::time::Instant::now();
+        alarm.set(begun.into_std());
+        alarm.rings(begun.into_std() + HOUR).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+}

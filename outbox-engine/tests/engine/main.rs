@@ -1,0 +1,20 @@
+//! Workers, a real database, and channels that do as told.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
+mod breaker;
+mod channels;
+mod common;
+mod database;
+mod delivery;
+mod fan_out;
+mod lease;
+mod limits;
+mod retention;
+mod shutdown;
+mod wake_up;

@@ -1,0 +1,97 @@
+//! Forgetting.
+
+use crate::channels::accepting;
+use crate::common::{Fixture, Running, any, options, spec};
+use outbox_engine::{Retention, WorkerOptions};
+use outbox_store::NewEvent;
+use std::time::Duration;
+
+const EVENTS: &str = "SELECT count(*) FROM outbox_events";
+
+fn forgetting(retention: Retention) -> WorkerOptions {
+    WorkerOptions {
+        poll_interval: Duration::from_millis(50),
+        retention,
+        ..options()
+    }
+}
+
+/// Everything that is there becomes forty days older.
+async fn age(fixture: &Fixture) {
+    fixture
+        .execute("UPDATE outbox_events SET created_at = created_at - interval '40 days'")
+        .await;
+    fixture
+        .execute("UPDATE outbox_deliveries SET finished_at = finished_at - interval '40 days'")
+        .await;
+}
+
+#[tokio::test]
+async fn a_worker_forgets_what_was_settled_long_ago() {
+    let fixture = Fixture::new().await;
+    let far = chrono::Utc::now() + Duration::from_secs(1_000_000);
+    let waiting = fixture
+        .write(&NewEvent::new("email", any()).deliver_at(far))
+        .await;
+    fixture.enqueue("email", 5).await;
+    let worker = fixture.worker(vec![spec("email", accepting())]);
+    assert_eq!(worker.dispatch(10).await.unwrap().processed, 5);
+    age(&fixture).await;
+    fixture.enqueue("email", 3).await;
+    let retention = Retention {
+        days: 30.0,
+        limit: 100,
+        every_cycles: 2,
+    };
+    let channels = vec![spec("email", accepting())];
+    let running = Running::start(fixture.worker_with(forgetting(retention), channels));
+    fixture
+        .until("SELECT count(*) = 4 FROM outbox_events")
+        .await;
+    fixture
+        .until("SELECT count(*) = 3 FROM outbox_deliveries WHERE status = 'delivered'")
+        .await;
+    running.stop().await;
+    assert_eq!(fixture.status(waiting).await.status, "pending");
+}
+
+#[tokio::test]
+async fn no_more_is_forgotten_at_once_than_the_limit_says() {
+    let fixture = Fixture::new().await;
+    fixture.enqueue("email", 5).await;
+    let retention = |limit| Retention {
+        days: 30.0,
+        limit,
+        every_cycles: 0,
+    };
+    let worker = |limit| {
+        let channels = vec![spec("email", accepting())];
+        fixture.worker_with(forgetting(retention(limit)), channels)
+    };
+    worker(0).dispatch(10).await.unwrap();
+    age(&fixture).await;
+    assert_eq!(worker(0).prune().await.unwrap(), 0);
+    assert_eq!(worker(3).prune().await.unwrap(), 3);
+    assert_eq!(worker(3).prune().await.unwrap(), 2);
+    assert_eq!(worker(3).prune().await.unwrap(), 0);
+    assert_eq!(fixture.count(EVENTS).await, 0);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_not_told_to_forget_forgets_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.enqueue("email", 5).await;
+    let channels = || vec![spec("email", accepting())];
+    fixture.worker(channels()).dispatch(10).await.unwrap();
+    age(&fixture).await;
+    let never = Retention {
+        days: 30.0,
+        limit: 100,
+        every_cycles: 0,
+    };
+    let running = Running::start(fixture.worker_with(forgetting(never), channels()));
+    fixture.enqueue("email", 1).await;
+    fixture.until_settled().await;
+    running.stop().await;
+    assert_eq!(fixture.count(EVENTS).await, 6);
+}

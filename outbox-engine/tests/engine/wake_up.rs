@@ -1,0 +1,206 @@
+//! When a worker that has nothing to do looks again.
+
+use crate::channels::{Recorder, accepting};
+use crate::common::{
+    DELIVERED, Fixture, Running, any, fan_out, open_narrowly, options, spec, without_polling,
+};
+use outbox_engine::{ChannelSpec, Receipt, RetryPolicy, Router, SendError, Worker, WorkerOptions};
+use outbox_store::{NewEvent, enqueue};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const ASLEEP: &str = "SELECT bool_or(asleep) FROM outbox_workers";
+/// Far below the poll interval, and far above what it takes.
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_sleeping_worker_is_woken_by_a_new_event() {
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker_with(without_polling(), vec![spec("email", accepting())]);
+    let running = Running::start(worker);
+    fixture.until(ASLEEP).await;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        fixture.enqueue("email", 1).await;
+        fixture.until_settled().await;
+        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_for_later_comes_on_time() {
+    let fixture = Fixture::new().await;
+    let email = Recorder::accepting();
+    let worker = fixture.worker_with(without_polling(), vec![spec("email", email.clone())]);
+    let running = Running::start(worker);
+    fixture.until(ASLEEP).await;
+    let begun = Instant::now();
+    let wait = Duration::from_millis(1_500);
+    fixture
+        .write(&NewEvent::new("email", any()).deliver_at(chrono::Utc::now() + wait))
+        .await;
+    fixture.until_settled().await;
+    running.stop().await;
+    let came = email.sent()[0].0 - begun;
+    assert!(
+        (Duration::from_millis(1_400)..SOON).contains(&came),
+        "{came:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_retry_comes_on_time() {
+    let fixture = Fixture::new().await;
+    let email = Recorder::new(|delivery| match delivery.attempt() {
+        1 | 2 => Err(SendError::transient("503", "busy")),
+        _ => Ok(Receipt::new()),
+    });
+    let patient = ChannelSpec {
+        retry: RetryPolicy {
+            fixed_delay: Some(Duration::from_secs(1)),
+            ..RetryPolicy::default()
+        },
+        ..spec("email", email.clone())
+    };
+    let running = Running::start(fixture.worker_with(without_polling(), vec![patient]));
+    fixture.until(ASLEEP).await;
+    fixture.enqueue("email", 1).await;
+    fixture.until_settled().await;
+    running.stop().await;
+    let sent = email.sent();
+    for pair in sent.windows(2) {
+        let gap = pair[1].0 - pair[0].0;
+        assert!((Duration::from_millis(990)..SOON).contains(&gap), "{gap:?}");
+    }
+    assert_eq!(sent.len(), 3);
+}
+
+#[tokio::test]
+async fn two_workers_share_the_work_and_send_nothing_twice() {
+    let fixture = Fixture::new().await;
+    let email = Recorder::accepting();
+    let start = || Running::start(fixture.worker(vec![spec("email", email.clone())]));
+    let both = [start(), start()];
+    for _ in 0..20 {
+        fixture.enqueue("email", 100).await;
+    }
+    fixture.until_settled().await;
+    for running in both {
+        running.stop().await;
+    }
+    let sent = email.event_ids();
+    assert_eq!(sent.len(), 2_000);
+    assert_eq!(sent.into_iter().collect::<BTreeSet<_>>().len(), 2_000);
+    assert_eq!(fixture.count(DELIVERED).await, 2_000);
+}
+
+#[tokio::test]
+async fn what_is_committed_late_is_found() {
+    let fixture = Fixture::new().await;
+    let email = Recorder::accepting();
+    let worker = fixture.worker_with(without_polling(), vec![spec("email", email.clone())]);
+    let running = Running::start(worker);
+    fixture.until(ASLEEP).await;
+    let mut transaction = fixture.pool.begin().await.unwrap();
+    let late = enqueue(&mut *transaction, &NewEvent::new("email", any()))
+        .await
+        .unwrap();
+    // Younger, and done before the older one is there.
+    fixture.enqueue("email", 50).await;
+    fixture
+        .until("SELECT count(*) = 50 FROM outbox_deliveries")
+        .await;
+    transaction.commit().await.unwrap();
+    fixture
+        .until("SELECT count(*) = 51 FROM outbox_deliveries")
+        .await;
+    running.stop().await;
+    assert_eq!(email.event_ids().last(), Some(&late));
+}
+
+/// Forwards to the database, and counts what it is asked.
+async fn counting_requests(target: SocketAddr) -> (SocketAddr, Arc<AtomicU32>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&requests);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(target).await.unwrap();
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+            let counter = Arc::clone(&counter);
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 100_000];
+                while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+                    counter.fetch_add(1, Ordering::SeqCst); eprintln!("{:?} {:?}", Instant::now(), String::from_utf8_lossy(&bytes[..count.min(150)]));
+                    to_server.write_all(&bytes[..count]).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, requests)
+}
+
+#[tokio::test]
+async fn an_idle_worker_leaves_the_database_alone() {
+    let fixture = Fixture::new().await;
+    let (address, requests) = counting_requests(fixture.address()).await;
+    let url = fixture
+        .url()
+        .replace(&fixture.address().to_string(), &address.to_string());
+    let options = WorkerOptions {
+        poll_interval: Duration::from_secs(1),
+        ..options()
+    };
+    let router = Router::new(vec![fan_out("*", &["email"])]);
+    let channels = vec![spec("email", accepting())];
+    let worker = Worker::new(open_narrowly(&url).await, router, channels, options);
+    let running = Running::start(worker);
+    fixture.enqueue("email", 20).await;
+    fixture.until_settled().await;
+    fixture.until(ASLEEP).await;
+    let before = requests.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let asked = requests.load(Ordering::SeqCst) - before;
+    running.stop().await;
+    // A look takes two; one heartbeat.
+    assert!((5..=18).contains(&asked), "{asked} requests in five polls");
+}
+
+#[tokio::test]
+async fn a_burst_of_calls_is_answered_by_few_looks() {
+    let fixture = Fixture::new().await;
+    let (address, requests) = counting_requests(fixture.address()).await;
+    let url = fixture
+        .url()
+        .replace(&fixture.address().to_string(), &address.to_string());
+    let router = Router::new(vec![fan_out("*", &["email"])]);
+    let channels = vec![spec("email", accepting())];
+    let store = open_narrowly(&url).await;
+    let running = Running::start(Worker::new(store, router, channels, without_polling()));
+    fixture.until(ASLEEP).await;
+    let before = requests.load(Ordering::SeqCst);
+    fixture
+        .execute(
+            "DO $$ BEGIN
+               FOR i IN 1..1000 LOOP
+                 PERFORM pg_notify(left('outbox:' || current_schema(), 63), '');
+                 COMMIT;
+               END LOOP;
+             END $$",
+        )
+        .await;
+    fixture.enqueue("email", 1).await;
+    fixture.until_settled().await;
+    let asked = requests.load(Ordering::SeqCst) - before;
+    running.stop().await;
+    assert!(asked < 1_000, "{asked} requests for a thousand calls");
+}

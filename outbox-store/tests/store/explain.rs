@@ -1,0 +1,113 @@
+//! What `EXPLAIN (ANALYZE)` tells, as far as tests ask.
+
+use crate::common::run;
+use serde_json::Value;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row};
+use std::fmt;
+
+pub(crate) struct Plan(Value);
+
+/// How a table was read.
+#[derive(Default)]
+pub(crate) struct Reads<'p> {
+    /// By which index, if by any but one's own row addresses.
+    pub(crate) index: Option<&'p str>,
+    /// Rows, those included that a filter threw away.
+    pub(crate) rows: u64,
+}
+
+/// Runs a statement, looks at how that was done, and takes it back.
+pub(crate) async fn explain(connection: &mut PgConnection, statement: &str) -> Plan {
+    run(connection, "BEGIN").await;
+    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
+    let row = sqlx::raw_sql(AssertSqlSafe(explain))
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    run(connection, "ROLLBACK").await;
+    let mut plans: Value = row.get(0);
+    Plan(plans[0].take())
+}
+
+impl Plan {
+    /// The nodes that were run: a branch that turns out not to be needed is not.
+    fn nodes(&self) -> Vec<&Value> {
+        let mut nodes = vec![&self.0["Plan"]];
+        let mut at = 0;
+        while let Some(node) = nodes.get(at) {
+            nodes.extend(node["Plans"].as_array().into_iter().flatten());
+            at += 1;
+        }
+        nodes.retain(|node| number(node, "Actual Loops") > 0);
+        nodes
+    }
+
+    /// Whether more rows were sorted than these: a batch may be, the backlog never.
+    pub(crate) fn sorts_more_than(&self, rows: u64) -> bool {
+        self.nodes().into_iter().any(|node| {
+            text(node, "Node Type").is_some_and(|kind| kind.contains("Sort"))
+                && number(node, "Actual Rows") > rows
+        })
+    }
+
+    /// Whether a whole table was read.
+    pub(crate) fn walks_over(&self, table: &str) -> bool {
+        self.nodes().into_iter().any(|node| {
+            text(node, "Relation Name") == Some(table)
+                && text(node, "Node Type") == Some("Seq Scan")
+        })
+    }
+
+    pub(crate) fn reads(&self, table: &str) -> Reads<'_> {
+        let mut reads = Reads::default();
+        for node in self.nodes() {
+            let index = text(node, "Index Name");
+            let of_table = text(node, "Relation Name") == Some(table)
+                || index.is_some_and(|index| index.starts_with(table));
+            // Addresses were found by another scan, and bitmaps are counted where they are made.
+            let kind = text(node, "Node Type").unwrap_or_default();
+            if of_table && !matches!(kind, "Tid Scan" | "ModifyTable" | "Bitmap Heap Scan") {
+                reads.index = reads.index.or(index);
+                let rows = number(node, "Actual Rows") + number(node, "Rows Removed by Filter");
+                reads.rows += rows * number(node, "Actual Loops");
+            }
+        }
+        reads
+    }
+
+    /// What PostgreSQL expected it to cost.
+    pub(crate) fn cost(&self) -> f64 {
+        self.0["Plan"]["Total Cost"].as_f64().unwrap()
+    }
+
+    pub(crate) fn has_jit(&self) -> bool {
+        self.0.get("JIT").is_some()
+    }
+
+    /// 8 kB pages touched.
+    pub(crate) fn pages(&self) -> u64 {
+        let plan = &self.0["Plan"];
+        number(plan, "Shared Hit Blocks") + number(plan, "Shared Read Blocks")
+    }
+}
+
+fn text<'v>(node: &'v Value, name: &str) -> Option<&'v str> {
+    node[name].as_str()
+}
+
+/// A count; averages over loops are rounded up.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts are small and not negative"
+)]
+fn number(node: &Value, name: &str) -> u64 {
+    node[name].as_f64().unwrap_or_default().ceil() as u64
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}

@@ -1,0 +1,22 @@
+//! The store against a real PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod claim;
+mod common;
+mod enqueue;
+mod enqueue_many;
+mod explain;
+mod lease;
+mod migrate;
+mod next_due;
+mod order;
+mod plans;
+mod producer;
+mod report;
+mod restore;
+mod retention;
+mod settle;
+mod status;
+mod status_plans;
+mod wake_up;

@@ -1,0 +1,214 @@
+//! Rows of one key: one after the other, whoever claims.
+
+use crate::common::{Fixture, fixture, ids, want};
+use crate::settle::{delivered, left, settlement};
+use outbox_store::{Claimed, Claimer, Settlement, Wait, WorkerId};
+
+const LANES: [(&str, usize); 3] = [("", 100), ("email", 100), ("crm", 100)];
+
+/// Claims until nothing more is to be had.
+async fn claim(f: &Fixture, worker: WorkerId) -> Vec<Claimed> {
+    let mut rows = Vec::new();
+    loop {
+        let mut claimer = Claimer::default();
+        let more = claimer.claim(&f.store, worker, &want(&LANES)).await;
+        let more = more.unwrap();
+        if more.is_empty() && !claimer.met_waiting() {
+            return rows;
+        }
+        rows.extend(more);
+    }
+}
+
+async fn enqueue(f: &Fixture, key: &str, count: u32) {
+    f.run(&format!(
+        "INSERT INTO outbox_events (event_type, payload, key) \
+         SELECT 'test', '{{}}', '{key}' FROM generate_series(1, {count})"
+    ))
+    .await;
+}
+
+fn keyed(settlement: Settlement) -> Settlement {
+    Settlement {
+        is_keyed: true,
+        ..settlement
+    }
+}
+
+async fn settle(f: &Fixture, worker: WorkerId, settlements: &[Settlement]) {
+    assert_eq!(f.store.settle(worker, settlements).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_first_takes_those_behind_it_along() {
+    let f = fixture().await;
+    enqueue(&f, "a", 5).await;
+    let worker = f.worker().await;
+    assert_eq!(ids(&claim(&f, worker).await), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn others_have_to_wait_until_the_first_is_settled() {
+    let f = fixture().await;
+    enqueue(&f, "a", 2).await;
+    let (one, other) = (f.worker().await, f.worker().await);
+    assert_eq!(ids(&claim(&f, one).await), [1, 2]);
+    enqueue(&f, "a", 3).await;
+    enqueue(&f, "b", 1).await;
+    // The other key is free.
+    assert_eq!(ids(&claim(&f, other).await), [6]);
+    assert_eq!(
+        f.one::<i64>("SELECT count(*) FROM outbox_queue WHERE blocked")
+            .await,
+        3
+    );
+
+    settle(&f, one, &[keyed(delivered(1, "", &["email"]))]).await;
+    assert_eq!(ids(&claim(&f, other).await), [] as [i64; 0]);
+    settle(&f, one, &[keyed(delivered(2, "", &["email"]))]).await;
+    assert_eq!(ids(&claim(&f, other).await), [3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_retry_holds_up_its_channel_and_no_other() {
+    let f = fixture().await;
+    enqueue(&f, "a", 3).await;
+    let worker = f.worker().await;
+    assert_eq!(claim(&f, worker).await.len(), 3);
+    // The first is delivered by e-mail, and the CRM is tried again in an hour.
+    let hour = Wait::For(std::time::Duration::from_secs(3600));
+    let mut first = keyed(delivered(1, "", &["email"]));
+    first.left = vec![left("crm", hour, false)];
+    settle(&f, worker, &[first]).await;
+    // The others come back, as they do when the process that took them along stops.
+    for id in [2, 3] {
+        let mut back = keyed(settlement(id, ""));
+        back.left = vec![left("crm", Wait::Unchanged, false)];
+        settle(&f, worker, &[back]).await;
+    }
+    assert_eq!(ids(&claim(&f, worker).await), [] as [i64; 0]);
+
+    // A later event is told which channel is behind.
+    enqueue(&f, "a", 1).await;
+    let rows = claim(&f, worker).await;
+    assert_eq!(ids(&rows), [4]);
+    let behind: Vec<&str> = rows[0].behind.iter().map(|name| name.as_str()).collect();
+    assert_eq!(behind, ["crm"]);
+
+    f.run("UPDATE outbox_queue SET due_at = now() WHERE channel = 'crm'")
+        .await;
+    assert_eq!(ids(&claim(&f, worker).await), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn an_event_for_later_holds_up_its_key() {
+    let f = fixture().await;
+    f.run(
+        "INSERT INTO outbox_events (event_type, payload, key, deliver_at) VALUES \
+         ('test', '{}', 'a', now() + interval '1 hour'), ('test', '{}', 'a', now())",
+    )
+    .await;
+    let worker = f.worker().await;
+    assert_eq!(ids(&claim(&f, worker).await), [] as [i64; 0]);
+    f.run("UPDATE outbox_queue SET due_at = now() WHERE event_id = 1")
+        .await;
+    // Sorted by due time; the engine goes by id within a key.
+    let mut both = ids(&claim(&f, worker).await);
+    both.sort_unstable();
+    assert_eq!(both, [1, 2]);
+}
+
+#[tokio::test]
+async fn those_that_a_dead_worker_had_are_taken_over_in_order() {
+    let f = fixture().await;
+    enqueue(&f, "a", 4).await;
+    let (dead, next) = (f.worker().await, f.worker().await);
+    assert_eq!(claim(&f, dead).await.len(), 4);
+    settle(&f, dead, &[keyed(delivered(1, "", &["email"]))]).await;
+    f.expire(dead).await;
+    let rows = claim(&f, next).await;
+    assert_eq!(ids(&rows), [2, 3, 4]);
+    assert!(rows.iter().all(|row| row.takeovers == 1));
+}
+
+#[tokio::test]
+async fn a_deleted_event_lets_the_next_of_its_key_go() {
+    let f = fixture().await;
+    enqueue(&f, "a", 3).await;
+    let (one, other) = (f.worker().await, f.worker().await);
+    let first = claim(&f, one).await;
+    assert_eq!(first.len(), 3);
+    f.expire(one).await;
+    f.run("DELETE FROM outbox_events WHERE id = 1").await;
+    assert_eq!(ids(&claim(&f, other).await), [2, 3]);
+}
+
+/// Many workers, few keys, rows that come back: never two workers with one key, never one that
+/// overtakes another, nothing left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_workers_keep_the_order() {
+    const EVENTS: i64 = 1_500;
+    let f = std::sync::Arc::new(fixture().await);
+    let done = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let producer = tokio::spawn({
+        let f = std::sync::Arc::clone(&f);
+        async move {
+            for n in 0..EVENTS / 5 {
+                // An unkeyed one among them, and a hot key.
+                f.run(&format!(
+                    "INSERT INTO outbox_events (event_type, payload, key) VALUES \
+                     ('t', '{{}}', 'hot'), ('t', '{{}}', 'k{}'), ('t', '{{}}', NULL), \
+                     ('t', '{{}}', 'k{}'), ('t', '{{}}', 'hot')",
+                    n % 7,
+                    n % 3,
+                ))
+                .await;
+            }
+        }
+    });
+    let workers = (0..4).map(|_| {
+        let (f, done) = (std::sync::Arc::clone(&f), std::sync::Arc::clone(&done));
+        tokio::spawn(async move {
+            let worker = f.worker().await;
+            let mut claimer = Claimer::default();
+            while (done.lock().unwrap().len() as i64) < EVENTS {
+                let rows = claimer.claim(&f.store, worker, &want(&[("", 40)])).await;
+                let rows = rows.unwrap();
+                let settlements: Vec<Settlement> = rows
+                    .iter()
+                    .map(|row| Settlement {
+                        is_keyed: row.event.key.is_some(),
+                        ..delivered(row.event.id, "", &["email"])
+                    })
+                    .collect();
+                // Before they are settled, so that who comes next can only be later.
+                done.lock()
+                    .unwrap()
+                    .extend(rows.iter().map(|row| (row.event.key.clone(), row.event.id)));
+                settle(&f, worker, &settlements).await;
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    let workers: Vec<_> = workers.collect();
+    producer.await.unwrap();
+    let all = async {
+        for worker in workers {
+            worker.await.unwrap();
+        }
+    };
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), all).await;
+    let left: i64 = f.one("SELECT count(*) FROM outbox_queue").await;
+    let blocked: i64 = f
+        .one("SELECT count(*) FROM outbox_queue WHERE blocked")
+        .await;
+    assert!(in_time.is_ok(), "{left} left, {blocked} of them blocked");
+    assert_eq!(left, 0);
+    let mut last = std::collections::HashMap::new();
+    for (key, id) in done.lock().unwrap().drain(..) {
+        if let Some(key) = key {
+            let before = last.insert(key.clone(), id).unwrap_or(0);
+            assert!(before < id, "{id} of {key} came after {before}");
+        }
+    }
+}
