@@ -1,9 +1,10 @@
-# `make demo` shows it at work, `make test` runs every test. Both install what is missing.
+# `make demo` shows it at work, `make test` runs every test, `make bench` measures. Each installs
+# what is missing.
 
 ARGS ?=
 SANDBOX = cargo run --quiet -p outbox-sandbox --features postgres --
 
-.PHONY: demo test chaos check setup
+.PHONY: demo test chaos bench check setup
 
 demo: setup ## Everything at work on a throwaway database; ARGS="--once --events 100" ends by itself
 	cargo run --quiet --release -p outbox-bin -- demo $(ARGS)
@@ -15,6 +16,10 @@ test: setup ## Every test, on one throwaway PostgreSQL
 chaos: setup ## Breaks everything at random for five minutes; ARGS="--duration 30m --seed 7"
 	cargo build --quiet -p outbox-chaos
 	cargo run --quiet -p outbox-chaos -- $(ARGS)
+
+bench: setup ## Performance beside baselines and other queues; ARGS=--quick shows in minutes that it works
+	cargo build --quiet --release --locked --manifest-path outbox-bench-peers/Cargo.toml --target-dir target/peers
+	cargo run --quiet --release -p outbox-bench -- $(ARGS)
 
 check: setup ## All that .ci/run checks beside the tests
 	ci/check

@@ -69,8 +69,10 @@ impl Message {
         None
     }
 
-    /// As `application/x-www-form-urlencoded`.
-    pub(crate) fn form(&self, sender: &Sender, valid_for: Option<u32>) -> String {
+    /// What Twilio is asked to send, as `application/x-www-form-urlencoded`. `valid_for` is in
+    /// seconds: how long Twilio may hold it back.
+    #[must_use]
+    pub fn form(&self, sender: &Sender, valid_for: Option<u32>) -> String {
         let seconds = valid_for.map(|seconds| seconds.to_string());
         let (from, service) = self.sent_by(sender);
         let to = [("To", &*self.to)];

@@ -62,9 +62,9 @@ pub(crate) struct Inflicted {
 pub(crate) enum End {
     Killed,
     Terminated,
-    /// It could not start: no database, as a rule.
+    /// Before it had begun to work: there was no database, as a rule.
     NotStarted,
-    /// Nobody asked it to.
+    /// Nobody asked it to. That is fine for one that never had a lease: it could not start.
     ByItself,
 }
 
@@ -74,6 +74,8 @@ pub(crate) struct Life {
     pub(crate) slot: usize,
     pub(crate) pid: u32,
     pub(crate) ended: Option<(At, End)>,
+    /// The last line of its log.
+    pub(crate) last_words: String,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -141,6 +143,7 @@ impl Journal {
             slot,
             pid: 0,
             ended: None,
+            last_words: String::new(),
         });
         ProcessId(entries.lives.len() - 1)
     }
@@ -151,10 +154,11 @@ impl Journal {
         }
     }
 
-    pub(crate) fn ended(&self, process: ProcessId, end: End) {
+    pub(crate) fn ended(&self, process: ProcessId, end: End, last_words: String) {
         let now = self.now();
         if let Some(life) = self.entries().lives.get_mut(process.0) {
             life.ended = Some((now, end));
+            life.last_words = last_words;
         }
     }
 

@@ -54,8 +54,7 @@ impl Report {
         let ends = entries.lives.iter().map(|life| match life.ended {
             Some((_, End::Killed)) => "killed",
             Some((_, End::Terminated)) => "terminated",
-            Some((_, End::NotStarted)) => "not started, no database",
-            Some((_, End::ByItself)) => "ended by itself",
+            Some((_, End::NotStarted | End::ByItself)) => "could not start",
             None => "still there",
         });
         Self {

@@ -188,7 +188,7 @@ impl Supervisor {
         let (status, asked) = self.until_it_ends(&mut child, process).await?;
         let said = log.await.context("its log")??;
         let end = self.judge(process, status, asked, &said);
-        self.journal.ended(process, end);
+        self.journal.ended(process, end, said.last);
         Ok(())
     }
 
@@ -257,10 +257,7 @@ impl Supervisor {
                 }
                 End::Terminated
             }
-            None => {
-                wrong(format!("ended by itself with {status}"));
-                End::ByItself
-            }
+            None => End::ByItself,
         }
     }
 }

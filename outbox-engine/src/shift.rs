@@ -124,24 +124,41 @@ impl Shift {
     pub(crate) async fn claim_up_to(&mut self, limit: usize) -> Result<(), StoreError> {
         let mut left = limit;
         for lane in self.lanes() {
-            while left > 0 && !self.is_broken() {
-                let unsettled = self.shared.unsettled.load(Ordering::Relaxed);
-                let room = self.max_unsettled.saturating_sub(unsettled).min(left);
-                if room == 0 {
-                    self.shared.progress.notified().await;
-                    continue;
-                }
-                self.claimer = Claimer::default();
-                let wanted = self.only(&lane, room);
-                let rows = self.claim_rows(&wanted).await?;
-                if rows.is_empty() && !self.claimer.met_waiting() {
-                    break;
-                }
-                left = left.saturating_sub(rows.len());
-                self.take_in(rows, false).await;
+            left = self.claim_lane(&lane, left).await?;
+        }
+        // Where attempts are written down first, an unrouted event has only come to its
+        // channel's own lane so far.
+        for lane in self.lanes() {
+            let outlet = lane
+                .channel()
+                .and_then(|name| self.shared.outlets.get(name));
+            if outlet.is_some_and(|outlet| outlet.spec.on_ambiguous.needs_to_know()) {
+                self.drain().await;
+                self.claim_lane(&lane, limit).await?;
             }
         }
         Ok(())
+    }
+
+    /// Claims up to `limit` rows of a lane; returns how many fewer it were.
+    async fn claim_lane(&mut self, lane: &Lane, limit: usize) -> Result<usize, StoreError> {
+        let mut left = limit;
+        while left > 0 && !self.is_broken() {
+            let unsettled = self.shared.unsettled.load(Ordering::Relaxed);
+            let room = self.max_unsettled.saturating_sub(unsettled).min(left);
+            if room == 0 {
+                self.shared.progress.notified().await;
+                continue;
+            }
+            self.claimer = Claimer::default();
+            let rows = self.claim_rows(&self.only(lane, room)).await?;
+            if rows.is_empty() && !self.claimer.met_waiting() {
+                break;
+            }
+            left = left.saturating_sub(rows.len());
+            self.take_in(rows, false).await;
+        }
+        Ok(left)
     }
 
     /// Room for one lane, and none for the others.

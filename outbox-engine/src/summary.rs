@@ -1,6 +1,6 @@
 //! Counts of what a worker did.
 
-use outbox_store::{ResultStatus, Settlement};
+use outbox_store::{Left, ResultStatus, Settlement, Wait};
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,12 +36,22 @@ impl Summary {
             outcome.status == ResultStatus::Dead && outcome.fell_back_to.is_none()
         };
         let failed = settlement.outcomes.iter().filter(gave_up).count() as u64;
+        // What was not tried, and has only come to its channel's own lane, is not put back.
+        let was_tried = |left: &Left| {
+            let mut failed = settlement.failed.iter();
+            left.wait != Wait::Unchanged || failed.any(|f| f.channel == left.channel)
+        };
+        let is_put_back = |left: &Left| !left.keep && was_tried(left);
         let is_done = settlement.left.is_empty() && failed == 0;
         Self {
             processed: u64::from(is_done && count(ResultStatus::Delivered) > 0),
             skipped: count(ResultStatus::Skipped) + count(ResultStatus::Expired),
             errors: settlement.failed.len() as u64,
-            requeued: settlement.left.iter().filter(|left| !left.keep).count() as u64,
+            requeued: settlement
+                .left
+                .iter()
+                .filter(|left| is_put_back(left))
+                .count() as u64,
             failed,
         }
     }

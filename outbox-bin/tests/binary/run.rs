@@ -2,13 +2,15 @@
 
 use crate::support::{Providers, Scene, Shop};
 use nix::sys::signal::Signal;
+use outbox_sandbox::webhook::WebhookFault;
 use serde_json::{Value, json};
+use std::time::Duration;
 
-/// Each delivery takes so long that it is surely under way when a signal comes.
-fn slow(shop: &Shop, latency: &str, grace: &str) -> Scene {
+/// A delivery takes so long that it surely has not ended when a signal comes.
+fn slow(shop: &Shop, grace: &str) -> Scene {
     Scene::at(shop).file(&format!(
         "worker.shutdown_grace = \"{grace}\"\n\
-         [channels.slow]\nkind = \"null\"\nsettings.latency = \"{latency}\"\n"
+         [channels.slow]\nkind = \"null\"\nsettings.latency = \"10m\"\n"
     ))
 }
 
@@ -81,9 +83,14 @@ async fn what_was_rolled_back_is_never_sent() {
 #[tokio::test]
 async fn a_signal_lets_what_is_under_way_finish() {
     let shop = Shop::migrated().await;
-    let worker = slow(&shop, "1s", "50s").worker().await;
-    let id = shop.insert("a", json!({ "channels": ["slow"] })).await;
-    shop.taken(id).await;
+    let providers = Providers::start().await;
+    // The message is taken at once; its answer takes a second.
+    let pause = Duration::from_millis(10);
+    let fault = WebhookFault::SlowBody { pause };
+    providers.webhook.faults().next(fault);
+    let worker = providers.scene(&shop).worker().await;
+    let id = shop.insert("a", json!({ "channels": ["webhook"] })).await;
+    providers.webhook.wait_for(1).await;
     worker.stop().await;
     assert_eq!(shop.status(id).await, "processed");
     let workers = "SELECT count(*) FROM outbox_workers WHERE alive_until > now()";
@@ -93,7 +100,7 @@ async fn a_signal_lets_what_is_under_way_finish() {
 #[tokio::test]
 async fn what_does_not_finish_within_the_grace_waits_for_another_worker() {
     let shop = Shop::migrated().await;
-    let worker = slow(&shop, "10m", "1s").worker().await;
+    let worker = slow(&shop, "1s").worker().await;
     let id = shop.insert("a", json!({ "channels": ["slow"] })).await;
     shop.taken(id).await;
     worker.stop().await;
@@ -103,7 +110,7 @@ async fn what_does_not_finish_within_the_grace_waits_for_another_worker() {
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let shop = Shop::migrated().await;
-    let worker = slow(&shop, "10m", "10m").worker().await;
+    let worker = slow(&shop, "10m").worker().await;
     let id = shop.insert("a", json!({ "channels": ["slow"] })).await;
     shop.taken(id).await;
     worker.signal(Signal::SIGTERM);

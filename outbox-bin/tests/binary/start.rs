@@ -2,6 +2,7 @@
 
 use crate::support::{Scene, Shop};
 use std::net::TcpListener;
+use tokio::join;
 
 const DATABASE_COMMANDS: [&[&str]; 6] = [
     &["run"],
@@ -28,10 +29,8 @@ async fn a_server_that_is_not_there() {
         .set("ADMIN_API_KEY", "k")
         .secret(Shop::PASSWORD)
         .file("[channels.a]\nkind = \"null\"\n");
-    for log in [
-        scene.outbox(&["run"]).await.failed(1),
-        scene.outbox(&["migrate"]).await.failed(1),
-    ] {
+    let (run, migrate) = join!(scene.outbox(&["run"]), scene.outbox(&["migrate"]));
+    for log in [run.failed(1), migrate.failed(1)] {
         let place = format!(
             "error: the database at 127.0.0.1:{port}/shop (environment variable DATABASE_URL): \
              cannot reach the database: "

@@ -11,7 +11,7 @@ pub(crate) use duplicates::Cause;
 
 use crate::database::{Stored, StoredEvent, StoredResult};
 use crate::fault::{Damage, Fault, Link};
-use crate::journal::{Arrival, At, Entries, Life, ProcessId};
+use crate::journal::{Arrival, At, End, Entries, Life, ProcessId};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -47,11 +47,26 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
         findings: evidence.entries.wrongs.clone(),
         ..Verdict::default()
     };
+    check_ends(&case, &mut verdict.findings);
     facts::check(&case, &mut verdict.findings);
     delivery::check(&case, &mut verdict.findings);
     duplicates::check(&case, &mut verdict);
     order::check(&case, &mut verdict.findings);
     verdict
+}
+
+/// A worker that has a lease does not end unless it is asked to.
+fn check_ends(case: &Case<'_>, findings: &mut Vec<String>) {
+    for life in &case.evidence.entries.lives {
+        let mut lapses = case.evidence.stored.lapses.iter();
+        let ended_by_itself = matches!(life.ended, Some((_, End::ByItself)));
+        if ended_by_itself && lapses.any(|lapse| lapse.pid == life.pid) {
+            let (slot, words) = (life.slot, &life.last_words);
+            findings.push(format!(
+                "worker {slot} ended by itself; its last words: {words}"
+            ));
+        }
+    }
 }
 
 /// The evidence, sorted.
@@ -109,11 +124,15 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Whether it keeps worker `slot` from the database.
+/// Whether it keeps worker `slot` from the database for a while. A connection that is closed does
+/// not: there is another at once.
 fn is_between_database_and(slot: usize) -> impl Fn(Fault) -> bool {
     move |fault| match fault {
         Fault::Crash => true,
-        Fault::Pause(it) | Fault::Damage(Link::Database(it), _) => it == slot,
+        Fault::Pause(it) => it == slot,
+        Fault::Damage(Link::Database(it), damage) => {
+            it == slot && !matches!(damage, Damage::Cut | Damage::HalfClose(_))
+        }
         _ => false,
     }
 }

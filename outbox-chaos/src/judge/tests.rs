@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::database::{Lapse, StoredResult};
-use crate::journal::{End, Fate, Inflicted, Transaction, Write};
+use crate::journal::{Fate, Inflicted, Transaction, Write};
 
 fn at(millis: u64) -> At {
     Duration::from_millis(millis)
@@ -42,6 +42,7 @@ fn fine(ids: &[i64]) -> Evidence {
         slot,
         pid: 100 + u32::try_from(slot).unwrap(),
         ended: None,
+        last_words: String::new(),
     };
     Evidence {
         entries: Entries {
@@ -240,6 +241,15 @@ fn a_broken_connection_to_the_receiver_explains_a_duplicate() {
     let mut evidence = twice();
     inflict(&mut evidence, link(0, Damage::Refuse), 1_005, 1_005);
     assert!(finding(&evidence).starts_with("DUPLICATE"));
+}
+
+#[test]
+fn a_worker_that_ends_by_itself_is_found_once_it_had_a_lease() {
+    let mut evidence = fine(&[1]);
+    evidence.entries.lives[0].ended = Some((at(5_000), End::ByItself));
+    assert!(findings(&evidence).is_empty());
+    lapse(&mut evidence, 7_000);
+    assert!(finding(&evidence).contains("by itself"));
 }
 
 #[test]

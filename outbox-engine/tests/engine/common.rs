@@ -8,7 +8,7 @@ use outbox_sandbox::postgres::TestDatabase;
 use outbox_sandbox::proxy::TcpProxy;
 use outbox_store::{NewEvent, Store, StoreOptions, enqueue};
 use serde_json::{Value, json};
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgPool, PgTransaction};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -191,6 +191,35 @@ impl Fixture {
         .fetch_one(&self.pool)
         .await
         .unwrap()
+    }
+
+    /// Waits until the worker's statement with `marker` at its beginning waits for `table`, which
+    /// the transaction that is returned has locked.
+    pub(crate) async fn caught(&self, table: &str, marker: &str) -> PgTransaction<'static> {
+        let lock = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        let waiting = "SELECT query FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let catching = async {
+            loop {
+                let mut transaction = self.pool.begin().await.unwrap();
+                let lock = sqlx::AssertSqlSafe(lock.clone());
+                sqlx::query(lock).execute(&mut *transaction).await.unwrap();
+                let caught: String = loop {
+                    let caught = sqlx::query_scalar(waiting).fetch_optional(&self.pool);
+                    match caught.await.unwrap() {
+                        Some(query) => break query,
+                        None => tokio::time::sleep(Duration::from_millis(10)).await,
+                    }
+                };
+                if caught.contains(marker) {
+                    return transaction;
+                }
+                // Something else came first.
+                transaction.rollback().await.unwrap();
+            }
+        };
+        let caught = tokio::time::timeout(PATIENCE, catching).await;
+        caught.expect("nothing waits for the table")
     }
 
     /// Waits until no event is left to do.

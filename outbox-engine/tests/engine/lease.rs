@@ -193,18 +193,10 @@ async fn a_claim_whose_answer_was_lost_leaves_no_row_stuck() {
     let (proxy, running) = behind_proxy(&fixture, &gate).await;
     fixture.event("email", any()).await;
     fixture.until_settled().await;
-    // The worker's claim waits for this transaction, which brings it something to claim.
-    let mut transaction = fixture.pool.begin().await.unwrap();
-    let lock = "LOCK TABLE outbox_queue IN ACCESS EXCLUSIVE MODE";
-    sqlx::query(lock).execute(&mut *transaction).await.unwrap();
+    // A claim waits for this transaction, which brings it something to claim.
+    let mut transaction = fixture.caught("outbox_queue", "Leases due rows").await;
     let event = NewEvent::new("email", any());
     enqueue(&mut *transaction, &event).await.unwrap();
-    fixture
-        .until(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
-                            AND wait_event_type = 'Lock' AND query LIKE '%claimed AS%')",
-        )
-        .await;
     proxy.stall(Direction::ToClient);
     transaction.commit().await.unwrap();
     fixture
@@ -229,7 +221,9 @@ async fn what_is_under_way_when_a_claims_answer_is_lost_keeps_its_lease() {
     let gate = Gate::new();
     let (proxy, running) = behind_proxy(&fixture, &gate).await;
     gate.arrived(1).await;
+    let transaction = fixture.caught("outbox_queue", "Leases due rows").await;
     proxy.cut();
+    transaction.rollback().await.unwrap();
     fixture
         .until("SELECT count(*) = 2 FROM outbox_workers WHERE alive_until > now()")
         .await;

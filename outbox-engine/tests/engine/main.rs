@@ -15,6 +15,7 @@ mod delivery;
 mod fan_out;
 mod lease;
 mod limits;
+mod order;
 mod retention;
 mod shutdown;
 mod wake_up;
