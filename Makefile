@@ -2,16 +2,16 @@
 # what is missing.
 
 ARGS ?=
-SANDBOX = cargo run --quiet -p outbox-sandbox --features postgres --
+BUILT = $(or $(CARGO_TARGET_DIR),target)/debug
 
 .PHONY: demo test chaos bench check setup
 
 demo: setup ## Everything at work on a throwaway database; ARGS="--once --events 100" ends by itself
-	cargo run --quiet --release -p outbox-bin -- demo $(ARGS)
+	cargo run -p outbox-bin -- demo $(ARGS)
 
 test: setup ## Every test, on one throwaway PostgreSQL
 	cargo build --workspace --all-features --all-targets
-	$(SANDBOX) exec -- cargo test --workspace --all-features
+	$(BUILT)/outbox-sandbox exec -- cargo test --workspace --all-features
 
 chaos: setup ## Breaks everything at random for five minutes; ARGS="--duration 30m --seed 7"
 	cargo build --quiet -p outbox-chaos

@@ -174,6 +174,9 @@ impl Claimer {
     const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
     /// A sweep that took a millisecond is not repeated within ten.
     const SWEEP_SHARE: u32 = 10;
+    /// But for this: a server that has just restarted, or a disk that is busy for a moment, must
+    /// not keep what lies behind from being found for minutes.
+    const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
     /// Leases due rows for `worker`, the urgent first, the oldest first among equals; of a key,
     /// the first row of a lane and those right behind it. `wanted` names all lanes of the
@@ -206,7 +209,8 @@ impl Claimer {
             let begun = Instant::now();
             let (swept, more_blocked) = self.claim_rows(store, worker, &lanes, true).await?;
             let now = Instant::now();
-            self.sweep_allowed = now + (now - begun) * Self::SWEEP_SHARE;
+            let pause = (now - begun) * Self::SWEEP_SHARE;
+            self.sweep_allowed = now + pause.min(Self::LONGEST_PAUSE);
             self.next_sweep = self.sweep_allowed.max(now + Self::SWEEP_INTERVAL);
             lanes.take(&swept);
             rows.extend(swept);

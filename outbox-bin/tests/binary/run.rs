@@ -1,17 +1,25 @@
 //! `run`: from a committed row to the providers, and how it ends.
 
-use crate::support::{Providers, Scene, Shop};
+use crate::support::{Providers, Running, Scene, Shop};
 use nix::sys::signal::Signal;
 use outbox_sandbox::webhook::WebhookFault;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// A delivery takes so long that it surely has not ended when a signal comes.
-fn slow(shop: &Shop, grace: &str) -> Scene {
-    Scene::at(shop).file(&format!(
-        "worker.shutdown_grace = \"{grace}\"\n\
-         [channels.slow]\nkind = \"null\"\nsettings.latency = \"10m\"\n"
-    ))
+/// A worker that has sent a webhook, and waits for an answer that comes as `fault` has it.
+async fn sending(
+    shop: &Shop,
+    providers: &Providers,
+    fault: WebhookFault,
+    grace: &str,
+) -> (Running, i64) {
+    providers.webhook.faults().next(fault);
+    let scene = providers.scene(shop);
+    let scene = scene.set("OUTBOX_WORKER__SHUTDOWN_GRACE", grace);
+    let worker = scene.worker().await;
+    let id = shop.insert("a", json!({ "channels": ["webhook"] })).await;
+    providers.webhook.wait_for(1).await;
+    (worker, id)
 }
 
 #[tokio::test]
@@ -84,13 +92,10 @@ async fn what_was_rolled_back_is_never_sent() {
 async fn a_signal_lets_what_is_under_way_finish() {
     let shop = Shop::migrated().await;
     let providers = Providers::start().await;
-    // The message is taken at once; its answer takes a second.
+    // A hundred times: the answer takes a second.
     let pause = Duration::from_millis(10);
-    let fault = WebhookFault::SlowBody { pause };
-    providers.webhook.faults().next(fault);
-    let worker = providers.scene(&shop).worker().await;
-    let id = shop.insert("a", json!({ "channels": ["webhook"] })).await;
-    providers.webhook.wait_for(1).await;
+    let slow = WebhookFault::SlowBody { pause };
+    let (worker, id) = sending(&shop, &providers, slow, "50s").await;
     worker.stop().await;
     assert_eq!(shop.status(id).await, "processed");
     let workers = "SELECT count(*) FROM outbox_workers WHERE alive_until > now()";
@@ -100,9 +105,8 @@ async fn a_signal_lets_what_is_under_way_finish() {
 #[tokio::test]
 async fn what_does_not_finish_within_the_grace_waits_for_another_worker() {
     let shop = Shop::migrated().await;
-    let worker = slow(&shop, "1s").worker().await;
-    let id = shop.insert("a", json!({ "channels": ["slow"] })).await;
-    shop.taken(id).await;
+    let providers = Providers::start().await;
+    let (worker, id) = sending(&shop, &providers, WebhookFault::Stall, "1s").await;
     worker.stop().await;
     assert_eq!(shop.status(id).await, "pending");
 }
@@ -110,14 +114,14 @@ async fn what_does_not_finish_within_the_grace_waits_for_another_worker() {
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let shop = Shop::migrated().await;
-    let worker = slow(&shop, "10m").worker().await;
-    let id = shop.insert("a", json!({ "channels": ["slow"] })).await;
-    shop.taken(id).await;
+    let providers = Providers::start().await;
+    let (worker, id) = sending(&shop, &providers, WebhookFault::Stall, "10m").await;
     worker.signal(Signal::SIGTERM);
     worker.line("stopping").await;
     worker.signal(Signal::SIGINT);
     let done = worker.end().await;
     assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.log.contains("second signal"), "{}", done.log);
     assert_eq!(shop.status(id).await, "pending");
 }
 

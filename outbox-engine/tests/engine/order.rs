@@ -35,7 +35,7 @@ fn failing_now_and_then(period: u64) -> Recorder {
     let count = std::sync::atomic::AtomicU64::new(0);
     Recorder::new(move |_| {
         let count = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if count % period == 0 {
+        if count.is_multiple_of(period) {
             return Err(SendError::transient("503", "busy"));
         }
         Ok(Receipt::new())

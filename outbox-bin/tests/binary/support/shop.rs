@@ -98,15 +98,6 @@ impl Shop {
         self.fate(id).await
     }
 
-    /// Waits until a worker has the event.
-    pub(crate) async fn taken(&self, id: i64) {
-        self.until(
-            "SELECT count(*) FROM outbox_queue WHERE event_id = $1 AND worker IS NOT NULL",
-            id,
-        )
-        .await;
-    }
-
     /// Waits until an attempt at the event has failed.
     pub(crate) async fn attempted(&self, id: i64) {
         self.until(
