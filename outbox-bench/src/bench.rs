@@ -2,6 +2,7 @@
 
 use crate::cli::Run;
 use crate::database::Database;
+use crate::meter;
 use anyhow::Context;
 use outbox_sandbox::postgres::{Cluster, ClusterOptions};
 use sqlx::postgres::{PgConnectOptions, PgPool};
@@ -58,6 +59,17 @@ impl Bench {
         &self.admin
     }
 
+    /// CPU seconds that neither we nor the server have used on this machine so far.
+    pub(crate) async fn others_cpu(&self) -> anyhow::Result<Option<f64>> {
+        let pid = "SELECT pg_backend_pid()";
+        let pid: i32 = sqlx::query_scalar(pid).fetch_one(&self.admin).await?;
+        let server = meter::postmaster_of(pid.unsigned_abs()).and_then(meter::cpu_of_tree);
+        let ours = meter::own_and_ended_children()
+            .zip(server)
+            .map(|(own, server)| own + server);
+        Ok(meter::machine_cpu().zip(ours).map(|(all, ours)| all - ours))
+    }
+
     /// Where results go.
     pub(crate) fn output(&self) -> PathBuf {
         self.run.output()
@@ -78,9 +90,13 @@ impl Bench {
 
 /// With `pg_stat_statements` where the server has it: it tells where the time goes.
 fn throwaway() -> anyhow::Result<Cluster> {
-    let setting = ("shared_preload_libraries", "pg_stat_statements");
+    let settings = [
+        ("shared_preload_libraries", "pg_stat_statements"),
+        ("pg_stat_statements.track_planning", "on"),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let with_statements = ClusterOptions {
-        settings: vec![(setting.0.to_owned(), setting.1.to_owned())],
+        settings: settings.into(),
         ..ClusterOptions::default()
     };
     let cluster = Cluster::start(with_statements);

@@ -34,7 +34,8 @@ pub(crate) struct Fill {
 pub(crate) struct Statement {
     pub(crate) statement: String,
     pub(crate) calls: i64,
-    pub(crate) milliseconds: f64,
+    pub(crate) planning_ms: f64,
+    pub(crate) execution_ms: f64,
     pub(crate) rows: i64,
 }
 
@@ -195,16 +196,18 @@ impl Database {
         if !self.has_statements {
             return Ok(Vec::new());
         }
-        let query = "SELECT query, calls, total_exec_time, rows FROM pg_stat_statements s
+        let query =
+            "SELECT query, calls, total_plan_time, total_exec_time, rows FROM pg_stat_statements s
              JOIN pg_database d ON d.oid = s.dbid AND d.datname = current_database()
-             ORDER BY total_exec_time DESC LIMIT 6";
+             ORDER BY total_plan_time + total_exec_time DESC LIMIT 6";
         let rows = sqlx::query(query).fetch_all(&self.pool).await?;
         let statement = |row: &PgRow| {
             let text: String = row.try_get("query")?;
             Ok(Statement {
                 statement: summary(&text),
                 calls: row.try_get("calls")?,
-                milliseconds: row.try_get("total_exec_time")?,
+                planning_ms: row.try_get("total_plan_time")?,
+                execution_ms: row.try_get("total_exec_time")?,
                 rows: row.try_get("rows")?,
             })
         };

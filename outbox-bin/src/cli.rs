@@ -96,7 +96,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DemoArgs {
     /// How many events [default: 200 with --once, otherwise no end]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) events: Option<u32>,
     /// Stop when all is settled, and print a summary
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! Why a command failed: a sentence for people and an exit code for scripts.
 
+use crate::output;
 use crate::settings::SettingsError;
 use std::process::ExitCode;
 
@@ -22,7 +23,7 @@ impl Failure {
             Self::Failed(error) => (1, sentence(&error)),
         };
         for line in text.lines() {
-            eprintln!("error: {line}");
+            output::note(format_args!("error: {line}"));
         }
         ExitCode::from(code)
     }

@@ -27,6 +27,11 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// A line on standard error, beside the logs.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// One JSON document.
 pub(crate) fn json(report: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string_pretty(report)?);

@@ -21,3 +21,13 @@ pub(crate) async fn shutdown() -> std::io::Result<()> {
     });
     Ok(())
 }
+
+/// For a command that ends by itself: a first signal lets it finish what it has begun, so that
+/// nothing is delivered whose outcome nobody writes down.
+pub(crate) fn finish_first() {
+    tokio::spawn(async {
+        if shutdown().await.is_ok() {
+            tracing::warn!("finishing the batch; a second signal ends it at once");
+        }
+    });
+}

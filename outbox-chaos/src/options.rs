@@ -17,11 +17,11 @@ pub struct Options {
     /// Worker processes
     #[arg(long, default_value_t = 4, value_parser = at_least_one)]
     pub workers: usize,
-    /// Events written per second, over all producers
+    /// Events written per second, over all producers, while nothing holds them up
     #[arg(long, default_value_t = 80.0, value_parser = positive)]
     pub rate: f64,
     /// How many keys the events have; 0: none has one
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 20)]
     pub keys: u32,
     /// The workers' lease, and the deadline of an attempt
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]

@@ -15,6 +15,7 @@ async fn run(seed: u64) -> Report {
         "--duration=8s",
         "--workers=3",
         "--rate=40",
+        "--keys=5",
         "--lease=2s",
         "--outbox-binary",
         env!("CARGO_BIN_EXE_outbox-under-test"),

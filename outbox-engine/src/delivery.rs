@@ -8,6 +8,7 @@ use crate::shared::Shared;
 use crate::unknown::{self, resolve};
 use futures_util::FutureExt;
 use outbox_channel::{Delivery, DeliveryBuilder, Receipt, SendError};
+use outbox_store::fault::{Step, around};
 use outbox_store::{ResultStatus, Wait};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
     let Some(leave) = outlet.begin() else {
         return given_back();
     };
-    if outlet.spec.on_ambiguous.needs_to_know() && !shared.intents.announce(item).await {
+    if !announce(shared, item, outlet).await {
         outlet.unknown(leave);
         return given_back();
     }
@@ -82,6 +83,17 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
         Some(leave),
     )
     .await
+}
+
+/// Writes down, where that is wanted, that an attempt begins. False: it must not.
+async fn announce(shared: &Shared, item: &Item, outlet: &Outlet) -> bool {
+    if !outlet.spec.on_ambiguous.needs_to_know() {
+        return true;
+    }
+    tokio::select! {
+        is_written = shared.intents.announce(item) => is_written,
+        () = shared.giving_up.cancelled() => false,
+    }
 }
 
 /// A place in the channel and in the process, and the rate limit's leave; `None` when the worker
@@ -124,7 +136,11 @@ pub(crate) fn prepare(
 
 /// One attempt, which ends by its deadline whatever the channel does.
 async fn send(shared: &Shared, outlet: &Outlet, delivery: &Delivery) -> Result<Receipt, SendError> {
-    let sending = AssertUnwindSafe(async { outlet.spec.channel.send(delivery).await });
+    // Called inside: it may panic before it has made its future.
+    let sending = around(Step::Send, async {
+        outlet.spec.channel.send(delivery).await
+    });
+    let sending = AssertUnwindSafe(sending);
     tokio::select! {
         sent = tokio::time::timeout(outlet.spec.timeout, sending.catch_unwind()) => match sent {
             Ok(Ok(outcome)) => outcome,

@@ -105,8 +105,9 @@ async fn write(shared: &Shared, worker: WorkerId, rows: Vec<Settlement>) {
                 batch.is_repeated = true;
                 batches.push(batch);
                 tokio::select! {
+                    biased;
+                    () = shared.abandoning.cancelled() => return abandon(shared, &batches),
                     () = tokio::time::sleep(again_in) => {}
-                    () = shared.abandoning.cancelled() => {}
                 }
             }
         }
@@ -205,3 +206,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

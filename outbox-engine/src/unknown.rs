@@ -9,6 +9,7 @@ use crate::shared::Shared;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use outbox_channel::{ErrorClass, SendError, Verdict};
+use outbox_store::fault::{Step, around};
 use outbox_store::{FailedAttempt, Wait};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -63,7 +64,10 @@ async fn verified(
         Err(_) => return Part::unknown(&spec.name, spent, Wait::Held),
     };
     let asked = Instant::now();
-    let verifying = AssertUnwindSafe(async { spec.channel.verify(&delivery, began).await });
+    // Called inside: it may panic before it has made its future.
+    let verifying = async { spec.channel.verify(&delivery, began).await };
+    let verifying = around(Step::Verify, verifying);
+    let verifying = AssertUnwindSafe(verifying);
     let verdict = tokio::time::timeout(spec.timeout, verifying.catch_unwind()).await;
     let verdict = match verdict {
         Ok(Ok(verdict)) => verdict,

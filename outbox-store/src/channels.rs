@@ -1,6 +1,7 @@
 //! What all workers share about channels.
 
 use crate::error::StoreError;
+use crate::fault::{Step, around};
 use crate::store::Store;
 use chrono::{DateTime, Utc};
 use outbox_channel::ChannelName;
@@ -41,8 +42,9 @@ impl Store {
         max_retries: u32,
     ) -> Result<(), StoreError> {
         let max_retries = i32::try_from(max_retries).unwrap_or(i32::MAX);
-        sqlx::query_file!("sql/declare_channel.sql", name.as_str(), kind, max_retries)
-            .execute(&self.pool)
+        let declare =
+            sqlx::query_file!("sql/declare_channel.sql", name.as_str(), kind, max_retries);
+        around(Step::Declare, declare.execute(&self.pool))
             .await
             .map(drop)
             .map_err(StoreError::during("make a channel known"))
@@ -53,8 +55,8 @@ impl Store {
     /// # Errors
     /// When the statement fails.
     pub async fn channels(&self) -> Result<Vec<ChannelState>, StoreError> {
-        sqlx::query_file_as!(ChannelState, "sql/channels.sql")
-            .fetch_all(&self.pool)
+        let channels = sqlx::query_file_as!(ChannelState, "sql/channels.sql");
+        around(Step::Channels, channels.fetch_all(&self.pool))
             .await
             .map_err(StoreError::during("read the channels' state"))
     }
@@ -69,16 +71,12 @@ impl Store {
         pause: Duration,
         reason: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query_file!(
-            "sql/channel_down.sql",
-            name.as_str(),
-            pause.as_secs_f64(),
-            reason
-        )
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(StoreError::during("say that a channel is down"))
+        let pause = pause.as_secs_f64();
+        let down = sqlx::query_file!("sql/channel_down.sql", name.as_str(), pause, reason);
+        around(Step::ChannelDown, down.execute(&self.pool))
+            .await
+            .map(drop)
+            .map_err(StoreError::during("say that a channel is down"))
     }
 
     /// The channel delivers again.
@@ -86,8 +84,8 @@ impl Store {
     /// # Errors
     /// When the statement fails.
     pub async fn channel_up(&self, name: &ChannelName) -> Result<(), StoreError> {
-        sqlx::query_file!("sql/channel_up.sql", name.as_str())
-            .execute(&self.pool)
+        let up = sqlx::query_file!("sql/channel_up.sql", name.as_str());
+        around(Step::ChannelUp, up.execute(&self.pool))
             .await
             .map(drop)
             .map_err(StoreError::during("say that a channel is up"))

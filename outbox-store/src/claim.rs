@@ -1,6 +1,7 @@
 //! Taking work, without ever walking the same dead rows twice.
 
 use crate::error::StoreError;
+use crate::fault::{Step, around};
 use crate::settle::unblock;
 use crate::store::Store;
 use crate::worker::WorkerId;
@@ -254,7 +255,7 @@ impl Claimer {
             columns.2.push(*due_at);
             columns.3.push(*event_id);
         }
-        let answers = sqlx::query_file_as!(
+        let claim = sqlx::query_file_as!(
             Answer,
             "sql/claim.sql",
             worker.0,
@@ -266,10 +267,10 @@ impl Claimer {
             &columns.2,
             &columns.3,
             &lanes.all,
-        )
-        .fetch_all(&store.pool)
-        .await
-        .map_err(StoreError::during("claim events"))?;
+        );
+        let answers = around(Step::Claim, claim.fetch_all(&store.pool))
+            .await
+            .map_err(StoreError::during("claim events"))?;
         let blocked = answers.first().map_or(0, |answer| answer.blocked);
         let rows: Vec<Row> = answers.into_iter().filter_map(Answer::into_row).collect();
         for row in &rows {
@@ -325,14 +326,13 @@ async fn drop_orphans(
     lanes: &[String],
 ) -> Result<(), sqlx::Error> {
     let mut transaction = store.begin_read_committed().await?;
-    let dropped = sqlx::query_file!("sql/drop_orphans.sql", worker.0, event_ids, lanes)
-        .fetch_all(&mut *transaction)
-        .await?;
+    let drop = sqlx::query_file!("sql/drop_orphans.sql", worker.0, event_ids, lanes);
+    let dropped = around(Step::DropOrphans, drop.fetch_all(&mut *transaction)).await?;
     let keys = dropped
         .into_iter()
         .filter_map(|row| Some((row.channel, row.key?)));
     unblock(&mut *transaction, keys).await?;
-    transaction.commit().await
+    around(Step::Commit, transaction.commit()).await
 }
 
 impl Answer {
@@ -413,8 +413,8 @@ impl Store {
             .iter()
             .map(|(id, lane)| (*id, lane.as_str().to_owned()))
             .unzip();
-        let held = sqlx::query_file!("sql/begin_attempts.sql", worker.0, &ids, &lanes)
-            .fetch_all(&self.pool)
+        let begin = sqlx::query_file!("sql/begin_attempts.sql", worker.0, &ids, &lanes);
+        let held = around(Step::BeginAttempts, begin.fetch_all(&self.pool))
             .await
             .map_err(StoreError::during("write down that attempts begin"))?;
         let held: std::collections::HashSet<_> = held
@@ -432,8 +432,8 @@ impl Store {
     /// When the statement fails.
     pub async fn next_due(&self, lanes: &[Lane]) -> Result<Option<Duration>, StoreError> {
         let lanes: Vec<String> = lanes.iter().map(|lane| lane.as_str().to_owned()).collect();
-        let seconds = sqlx::query_file_scalar!("sql/next_due.sql", &lanes)
-            .fetch_one(&self.pool)
+        let next_due = sqlx::query_file_scalar!("sql/next_due.sql", &lanes);
+        let seconds = around(Step::NextDue, next_due.fetch_one(&self.pool))
             .await
             .map_err(StoreError::during("look when the next event is due"))?;
         Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))

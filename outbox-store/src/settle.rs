@@ -2,6 +2,7 @@
 
 use crate::claim::Lane;
 use crate::error::StoreError;
+use crate::fault::{Step, around};
 use crate::store::Store;
 use crate::worker::WorkerId;
 use outbox_channel::{ChannelName, ErrorClass};
@@ -274,7 +275,7 @@ impl Store {
             .iter()
             .filter_map(|row| Some((row.channel.clone(), row.key.clone()?)));
         unblock(&mut *transaction, keys).await?;
-        transaction.commit().await?;
+        around(Step::Commit, transaction.commit()).await?;
         Ok(removed)
     }
 
@@ -283,9 +284,8 @@ impl Store {
     pub(crate) async fn begin_read_committed(
         &self,
     ) -> Result<sqlx::PgTransaction<'static>, sqlx::Error> {
-        self.pool
-            .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED")
-            .await
+        let begin = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED");
+        around(Step::Begin, begin).await
     }
 }
 
@@ -299,8 +299,8 @@ pub(crate) async fn unblock(
         return Ok(());
     }
     let (lanes, keys): (Vec<String>, Vec<String>) = keys.into_iter().unzip();
-    sqlx::query_file!("sql/unblock.sql", &lanes, &keys)
-        .execute(connection)
+    let unblock = sqlx::query_file!("sql/unblock.sql", &lanes, &keys);
+    around(Step::Unblock, unblock.execute(connection))
         .await
         .map(drop)
 }
@@ -317,7 +317,7 @@ async fn settle_columns(
     worker: WorkerId,
     c: &Columns,
 ) -> Result<Vec<Removed>, sqlx::Error> {
-    sqlx::query_file_as!(
+    let settle = sqlx::query_file_as!(
         Removed,
         "sql/settle.sql",
         worker.0,
@@ -348,7 +348,6 @@ async fn settle_columns(
         &c.failed_message,
         &c.failed_answer as &[Option<String>],
         &c.failed_age,
-    )
-    .fetch_all(connection)
-    .await
+    );
+    around(Step::Settle, settle.fetch_all(connection)).await
 }

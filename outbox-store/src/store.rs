@@ -1,6 +1,7 @@
 //! A connection pool that knows its schema.
 
 use crate::error::{OpenError, StoreError};
+use crate::fault::{Step, around};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use std::fmt;
 use std::time::Duration;
@@ -138,8 +139,8 @@ impl Store {
     /// # Errors
     /// When the statement fails.
     pub async fn installation(&self) -> Result<String, StoreError> {
-        sqlx::query_file_scalar!("sql/installation.sql")
-            .fetch_one(&self.pool)
+        let installation = sqlx::query_file_scalar!("sql/installation.sql");
+        around(Step::Installation, installation.fetch_one(&self.pool))
             .await
             .map_err(StoreError::during("read the installation's id"))
     }

@@ -1,6 +1,7 @@
 //! Worker processes: a lease for everything they have claimed, prolonged by one small update.
 
 use crate::error::StoreError;
+use crate::fault::{Step, around};
 use crate::store::Store;
 use chrono::{DateTime, Utc};
 use std::fmt;
@@ -28,8 +29,8 @@ impl Store {
         name: &str,
         lease: Duration,
     ) -> Result<(WorkerId, DateTime<Utc>), StoreError> {
-        sqlx::query_file!("sql/register_worker.sql", name, lease.as_secs_f64())
-            .fetch_one(&self.pool)
+        let register = sqlx::query_file!("sql/register_worker.sql", name, lease.as_secs_f64());
+        around(Step::Register, register.fetch_one(&self.pool))
             .await
             .map(|row| (WorkerId(row.id), row.now))
             .map_err(StoreError::during("register the worker"))
@@ -45,8 +46,8 @@ impl Store {
         worker: WorkerId,
         lease: Duration,
     ) -> Result<Option<DateTime<Utc>>, StoreError> {
-        sqlx::query_file_scalar!("sql/heartbeat.sql", worker.0, lease.as_secs_f64())
-            .fetch_optional(&self.pool)
+        let beat = sqlx::query_file_scalar!("sql/heartbeat.sql", worker.0, lease.as_secs_f64());
+        around(Step::Heartbeat, beat.fetch_optional(&self.pool))
             .await
             .map_err(StoreError::during("prolong the worker's lease"))
     }
@@ -56,8 +57,8 @@ impl Store {
     /// # Errors
     /// When the statement fails.
     pub async fn set_asleep(&self, worker: WorkerId, asleep: bool) -> Result<(), StoreError> {
-        sqlx::query_file!("sql/set_asleep.sql", worker.0, asleep)
-            .execute(&self.pool)
+        let set = sqlx::query_file!("sql/set_asleep.sql", worker.0, asleep);
+        around(Step::Asleep, set.execute(&self.pool))
             .await
             .map(drop)
             .map_err(StoreError::during("say whether the worker sleeps"))
@@ -68,8 +69,8 @@ impl Store {
     /// # Errors
     /// When the statement fails.
     pub async fn deregister_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
-        sqlx::query_file!("sql/deregister_worker.sql", worker.0)
-            .execute(&self.pool)
+        let deregister = sqlx::query_file!("sql/deregister_worker.sql", worker.0);
+        around(Step::Deregister, deregister.execute(&self.pool))
             .await
             .map(drop)
             .map_err(StoreError::during("deregister the worker"))

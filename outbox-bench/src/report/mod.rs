@@ -23,6 +23,8 @@ pub(crate) struct Section {
     /// What the axes of the curves are.
     pub(crate) axes: Option<(String, String)>,
     pub(crate) statements: Vec<Statement>,
+    /// How many of the machine's cores others used meanwhile: a disturbance.
+    pub(crate) others_cores: Option<f64>,
 }
 
 /// One thing that was measured.
@@ -136,6 +138,7 @@ impl Section {
             curves: Vec::new(),
             axes: None,
             statements: Vec::new(),
+            others_cores: None,
         }
     }
 
@@ -179,6 +182,12 @@ pub(crate) fn write(bench: &Bench, machine: &Machine, section: &Section) -> anyh
     overview(&folder)
 }
 
+fn disturbance(section: &Section) -> String {
+    section.others_cores.map_or_else(String::new, |cores| {
+        format!("other programs used {cores:.2} cores meanwhile")
+    })
+}
+
 /// All sections that were ever written there, the targets first.
 fn overview(folder: &Path) -> anyhow::Result<()> {
     let mut records = Vec::new();
@@ -201,10 +210,11 @@ fn overview(folder: &Path) -> anyhow::Result<()> {
     } in &records
     {
         text += &format!(
-            "\n## {}\n\n{}\n\n{}\n\n{events} events, {repeat} repeats, {machine}\n",
+            "\n## {}\n\n{}\n\n{}\n\n{events} events, {repeat} repeats, {machine}; {}\n",
             section.title,
             section.method,
             table::markdown(section),
+            disturbance(section),
         );
     }
     fs::write(folder.join("results.md"), text)?;

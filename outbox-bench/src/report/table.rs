@@ -3,7 +3,7 @@
 use super::{Row, Section, Target};
 use crate::machine::Machine;
 use crate::stats::Spread;
-use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
+use comfy_table::presets::{ASCII_MARKDOWN, UTF8_FULL_CONDENSED};
 use comfy_table::{CellAlignment, Table, TableStyle};
 use std::fmt;
 
@@ -17,8 +17,8 @@ const HEADER: [&str; 6] = [
 ];
 
 pub(super) fn terminal(section: &Section) -> String {
-    let mut text = table(UTF8_HORIZONTAL_ONLY, section.rows.iter());
-    if let Some(statements) = statements(UTF8_HORIZONTAL_ONLY, section) {
+    let mut text = table(UTF8_FULL_CONDENSED, section.rows.iter());
+    if let Some(statements) = statements(UTF8_FULL_CONDENSED, section) {
         text += &format!("\n{statements}");
     }
     text
@@ -86,14 +86,19 @@ fn statements(style: TableStyle, section: &Section) -> Option<String> {
         return None;
     }
     let mut table = Table::new();
-    table
-        .load_style(style)
-        .set_header(["statement", "calls", "ms", "rows"]);
+    table.load_style(style).set_header([
+        "statement",
+        "calls",
+        "planning, ms",
+        "execution, ms",
+        "rows",
+    ]);
     for statement in &section.statements {
         table.add_row([
             statement.statement.clone(),
             statement.calls.to_string(),
-            number(statement.milliseconds),
+            number(statement.planning_ms),
+            number(statement.execution_ms),
             statement.rows.to_string(),
         ]);
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const CONNECTIONS: [u32; 3] = [1, 4, 16];
-const BULK: i64 = 1_000;
+/// Rows per statement.
+const BULK: f64 = 1_000.0;
 
 /// The same table without our trigger.
 const PLAIN: &str = "CREATE TABLE plain_events (LIKE outbox_events INCLUDING ALL)";
@@ -48,8 +49,8 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Section> {
             pool.close().await;
         }
         let pool = crate::pool::connect(&database.url, 1).await?;
-        bulk_plain.push(insert(&pool, BULK_INTO_PLAIN, time).await? * f64::from(1_000));
-        bulk_ours.push(insert(&pool, BULK_INTO_OURS, time).await? * f64::from(1_000));
+        bulk_plain.push(insert(&pool, BULK_INTO_PLAIN, time).await? * BULK);
+        bulk_ours.push(insert(&pool, BULK_INTO_OURS, time).await? * BULK);
         pool.close().await;
         database.finish().await?;
     }
@@ -69,7 +70,7 @@ fn section(single: [Rates; 3], bulk_plain: Vec<f64>, bulk_ours: Vec<f64>) -> Sec
     let rate = |what: String, rates: Vec<f64>| Row::new(what, "events/s", Spread::of(rates));
     for (rates, connections) in single.into_iter().zip(CONNECTIONS) {
         let plain = Spread::of(rates.plain);
-        let row = |who, rates| rate(format!("{who}, {connections} connections"), rates);
+        let row = |who, rates| rate(format!("{who}, connections: {connections}"), rates);
         section.add(
             row("worker awake", rates.awake)
                 .against("without trigger", plain)

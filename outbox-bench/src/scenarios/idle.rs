@@ -31,7 +31,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Section> {
         ),
     );
     let statements = Spread::of(all.iter().map(|idle| idle.statements));
-    section.add(Row::new("statements per second", "1/s", statements).at_most(1.0));
+    section.add(Row::new("statements", "statements/s", statements).at_most(1.0));
     let percent = |of: fn(&Idle) -> Option<f64>| {
         Spread::of_all(all.iter().map(|idle| of(idle).map(|share| 100.0 * share)))
     };

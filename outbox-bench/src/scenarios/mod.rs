@@ -25,6 +25,7 @@ use crate::stats::Spread;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::io::Write;
+use std::time::Instant;
 
 struct Scenario {
     name: &'static str,
@@ -125,7 +126,7 @@ pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
     writeln!(out, "{machine}")?;
     let (mut met, mut targets) = (0, 0);
     for scenario in wanted {
-        let section = (scenario.run)(&bench).await?;
+        let section = measure(&bench, scenario).await?;
         write!(out, "{}", report::show(&section))?;
         report::write(&bench, &machine, &section)?;
         targets += section
@@ -145,6 +146,19 @@ pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
         bench.output().display()
     )?;
     Ok(())
+}
+
+/// Runs a scenario, and notes how much others have disturbed it.
+async fn measure(bench: &Bench, scenario: &Scenario) -> anyhow::Result<Section> {
+    let (begun, before) = (Instant::now(), bench.others_cpu().await?);
+    let mut section = (scenario.run)(bench).await?;
+    let used = bench
+        .others_cpu()
+        .await?
+        .zip(before)
+        .map(|(now, before)| now - before);
+    section.others_cores = used.map(|used| used / begun.elapsed().as_secs_f64());
+    Ok(section)
 }
 
 /// Drains `fill` from a database of its own through the null channel.

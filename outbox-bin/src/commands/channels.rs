@@ -85,12 +85,15 @@ fn merged(settings: &Settings, states: Vec<ChannelState>) -> Vec<Listed> {
             last_error: None,
         })
         .collect();
-    channels.extend(states.into_iter().map(|state| Listed {
-        configured: settings.channel(&state.name).is_some(),
-        state: state_of(&state),
-        name: state.name,
-        kind: state.kind,
-        last_error: state.last_error,
+    channels.extend(states.into_iter().map(|state| {
+        let configured = settings.channel(&state.name);
+        Listed {
+            configured: configured.is_some(),
+            state: state_of(&state),
+            kind: configured.map_or(state.kind, |channel| channel.kind.clone()),
+            name: state.name,
+            last_error: state.last_error,
+        }
     }));
     channels.sort_by(|a, b| a.name.cmp(&b.name));
     channels

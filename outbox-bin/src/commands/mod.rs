@@ -9,12 +9,12 @@ mod migrate;
 mod run;
 mod status;
 
-use crate::assemble;
 use crate::cli::{Cli, Command, DemoArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::output;
 use crate::registry::Registry;
 use crate::settings::{AdminSettings, Problem, Settings, Sources};
+use crate::{assemble, signals};
 use outbox_engine::Worker;
 use outbox_store::Store;
 use std::process::ExitCode;
@@ -43,6 +43,10 @@ pub(crate) struct AdminSide {
 pub(crate) async fn run(cli: Cli, registry: Registry) -> Result<ExitCode, Failure> {
     // The demonstration has settings of its own: never those of a real installation.
     let command = match cli.command {
+        Command::Demo(_) if cli.config.is_some() => {
+            let message = "the demo has settings of its own: leave out --config";
+            return Err(Failure::Usage(message.to_owned()));
+        }
         Command::Demo(arguments) => return demo(arguments).await,
         command => command,
     };
@@ -96,6 +100,7 @@ async fn dispatch(
     let store = assemble::open_store(settings).await?;
     let worker = assemble::worker(settings, registry, store)?;
     let limit = limit.unwrap_or(settings.worker.batch_size);
+    signals::finish_first();
     let summary = worker.dispatch(limit as usize).await?;
     if output.json {
         output::json(&summary)?;

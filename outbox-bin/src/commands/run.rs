@@ -66,6 +66,7 @@ pub(crate) async fn run(settings: &Settings, registry: &Registry) -> Result<Exit
 /// What a scheduler that starts a process now and then wants: a batch, and what comes with every
 /// cycle.
 async fn one_cycle(worker: &Worker, settings: &Settings) -> Result<ExitCode, Failure> {
+    signals::finish_first();
     worker.dispatch(settings.worker.batch_size as usize).await?;
     if settings.retention.every_cycles == 1 {
         worker.prune().await?;

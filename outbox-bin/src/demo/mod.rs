@@ -9,7 +9,7 @@ use crate::cli::DemoArgs;
 use crate::commands::AdminSide;
 use crate::failure::Failure;
 use crate::settings::{Settings, Sources};
-use crate::{assemble, features, signals};
+use crate::{assemble, features, output, signals};
 use anyhow::{Context, anyhow};
 use outbox_sandbox::postgres::{Cluster, ClusterOptions};
 use outbox_store::Store;
@@ -193,7 +193,7 @@ async fn listen(arguments: &DemoArgs) -> Result<TcpListener, Failure> {
         Ok(listener) => Ok(listener),
         Err(error) => {
             if !arguments.output.json {
-                note(&format!(
+                output::note(format_args!(
                     "port {port} cannot be had ({error}), using another"
                 ));
             }
@@ -222,11 +222,6 @@ fn without_secrets(url: &str) -> Option<String> {
         url.set_password(None).ok()?;
     }
     Some(url.into())
-}
-
-/// Notes for people on standard error: standard output is for the report.
-fn note(text: &str) {
-    eprintln!("{text}");
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What is going on, live: a line that moves on a terminal, plain lines elsewhere.
 
 use crate::failure::Failure;
+use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use outbox_store::Store;
 use std::io::IsTerminal;
@@ -35,7 +36,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.println(text),
             None if self.is_quiet => {}
-            None => super::note(text),
+            None => output::note(text),
         }
     }
 
@@ -70,7 +71,7 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_message(text);
         } else if !self.is_quiet && self.is_time_for_a_line() {
-            super::note(&text);
+            output::note(text);
         }
         Ok(left)
     }

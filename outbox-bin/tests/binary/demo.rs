@@ -67,6 +67,16 @@ async fn reports_as_json_and_says_nothing_else() {
 }
 
 #[tokio::test]
+async fn it_takes_no_settings_file() {
+    let scene = Scene::new();
+    let log = scene
+        .outbox(&["demo", "--config", "outbox.toml"])
+        .await
+        .failed(2);
+    assert!(log.contains("settings of its own"), "{log}");
+}
+
+#[tokio::test]
 async fn another_database_is_used_when_it_is_named() {
     let shop = Shop::empty().await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -3,6 +3,7 @@
 use crate::support::{Providers, Scene, Shop};
 use outbox_sandbox::webhook::WebhookFault;
 use serde_json::json;
+use std::time::Duration;
 
 #[tokio::test]
 async fn takes_no_more_than_its_limit() {
@@ -76,4 +77,22 @@ async fn without_channels_it_says_so_before_it_skips() {
         done.log
     );
     assert!(done.ok().contains("skipped 1"));
+}
+
+#[tokio::test]
+async fn a_signal_lets_the_batch_finish() {
+    let shop = Shop::migrated().await;
+    let providers = Providers::start().await;
+    // A hundred times: the answer takes a second.
+    let pause = Duration::from_millis(10);
+    let scene = providers.scene(&shop).set("OUTBOX_POLL_INTERVAL_MS", "0");
+    for (sent, command) in [(1, "dispatch"), (2, "run")] {
+        let slow = WebhookFault::SlowBody { pause };
+        providers.webhook.faults().next(slow);
+        let id = shop.insert("a", json!({ "channels": ["webhook"] })).await;
+        let running = scene.start(&[command]);
+        providers.webhook.wait_for(sent).await;
+        running.stop().await;
+        assert_eq!(shop.status(id).await, "processed");
+    }
 }

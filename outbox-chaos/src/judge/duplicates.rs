@@ -80,32 +80,23 @@ pub(super) fn is_held_back(case: &Case<'_>, arrival: &Arrival) -> bool {
 
 /// The worker lost what it had between the two moments, and others took it.
 fn takeover(case: &Case<'_>, life: &Life, from: At, until: At) -> Option<Cause> {
+    let lease = case.evidence.lease;
     let is_blamed = is_between_database_and(life.slot);
-    if let Some((ended, End::Terminated)) = life.ended
-        && (from..=until + SLACK).contains(&ended)
-        && case.was_inflicted(from.saturating_sub(case.evidence.lease), ended, &is_blamed)
-    {
-        return Some(Cause::StoppedUnsettled);
-    }
     // What was sent with the last of a lease may arrive a little after it.
     let between = from.saturating_sub(SLACK)..=until;
-    let lapse = case
-        .evidence
-        .stored
-        .lapses
-        .iter()
-        .find(|lapse| lapse.pid == life.pid && between.contains(&lapse.at))?;
-    if let Some((ended, End::Killed)) = life.ended
-        && ended <= lapse.at + SLACK
-    {
-        return Some(Cause::Crash);
+    let mut lapses = case.evidence.stored.lapses.iter();
+    if let Some(lapse) = lapses.find(|lapse| lapse.pid == life.pid && between.contains(&lapse.at)) {
+        let began = lapse.at.saturating_sub(lease + ON_ITS_WAY);
+        return Some(match life.ended {
+            Some((ended, End::Killed)) if ended <= lapse.at + SLACK => Cause::Crash,
+            _ if case.was_inflicted(began, lapse.at, is_blamed) => Cause::LostLease,
+            _ => Cause::LeaseTooShort,
+        });
     }
-    let began = lapse.at.saturating_sub(case.evidence.lease + ON_ITS_WAY);
-    Some(if case.was_inflicted(began, lapse.at, is_blamed) {
-        Cause::LostLease
-    } else {
-        Cause::LeaseTooShort
-    })
+    let (ended, _) = life.ended.filter(|(_, end)| *end == End::Terminated)?;
+    let is_time = (from..=until + SLACK).contains(&ended);
+    let was_cut_off = case.was_inflicted(from.saturating_sub(lease), ended, is_blamed);
+    (is_time && was_cut_off).then_some(Cause::StoppedUnsettled)
 }
 
 impl fmt::Display for Cause {

@@ -1,14 +1,16 @@
 //! One event, one channel: what is written for each kind of outcome.
 
-use crate::channels::{Gate, Recorder, accepting, mock};
+use crate::channels::{Gate, Outcome, Recorder, accepting, mock};
 use crate::common::{DELIVERED, Fixture, Running, any, spec};
 use outbox_engine::{
-    ChannelSpec, MessageTemplate, OnAmbiguous, Receipt, RetryPolicy, Route, SendError, Summary,
-    Targets,
+    Channel, ChannelSpec, Delivery, MessageTemplate, OnAmbiguous, Receipt, RetryPolicy, Route,
+    SendError, Summary, Targets,
 };
 use outbox_store::NewEvent;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -354,6 +356,32 @@ async fn a_panic_is_one_failed_delivery() {
         ("ambiguous", "panic")
     );
     assert_eq!(attempts[0].event_id, bad);
+}
+
+/// Panics before it has even made a future.
+struct Hasty;
+
+impl Channel for Hasty {
+    fn send<'channel, 'delivery, 'future>(
+        &'channel self,
+        _: &'delivery Delivery,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'future>>
+    where
+        'channel: 'future,
+        'delivery: 'future,
+        Self: 'future,
+    {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_outside_of_the_channels_future_is_one_too() {
+    let fixture = Fixture::new().await;
+    fixture.event("email", any()).await;
+    let worker = fixture.worker(vec![slow_retries(spec("email", Hasty))]);
+    assert_eq!(worker.dispatch(10).await.unwrap().errors, 1);
+    assert_eq!(fixture.attempts().await[0].code, "panic");
 }
 
 #[tokio::test]
