@@ -82,12 +82,24 @@ pub fn compose(delivery: &Delivery, defaults: &Defaults) -> Result<Mail, SendErr
 fn formatted(message: &Message, defaults: &Defaults) -> Result<Vec<u8>, SendError> {
     let mut bytes = message.formatted();
     within(defaults.max_message_bytes, bytes.len())?;
+    // Contents are encoded to short lines, so it is one of a header: they break at spaces.
+    if bytes
+        .split(|byte| *byte == b'\n')
+        .any(|line| line.len() > MAX_LINE)
+    {
+        let problem = "a header field of the mail has a word of more than 998 bytes";
+        return Err(refused("header", problem));
+    }
     // The end of the message brings a line break of its own.
     if bytes.ends_with(b"\r\n") {
         bytes.truncate(bytes.len() - 2);
     }
     Ok(bytes)
 }
+
+/// With a carriage return at its end; servers refuse longer ones or break them anywhere
+/// ([RFC 5322, section 2.1.1](https://www.rfc-editor.org/rfc/rfc5322#section-2.1.1)).
+const MAX_LINE: usize = 998 + 1;
 
 fn within(limit: usize, bytes: usize) -> Result<(), SendError> {
     if bytes <= limit {

@@ -148,7 +148,8 @@ impl<'a> Search<'a> {
             None if age < listing_delay => {
                 let message = "Twilio does not list the message, and may not have got to it yet";
                 let error = SendError::transient("too_early", message);
-                Err(error.with_retry_after(listing_delay - age))
+                let wait = (listing_delay - age).max(Duration::from_secs(1));
+                Err(error.with_retry_after(wait))
             }
             None if self.doubt => Ok(Verdict::Unknown),
             None => Ok(Verdict::NotDelivered),

@@ -11,6 +11,9 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let (source, payload) = text.split_once("\n---\n").unwrap_or((text, "{}"));
+    if has_long_number(source) {
+        return;
+    }
     let Ok(delivery) = Delivery::builder("fuzz", payload) else {
         return;
     };
@@ -24,3 +27,9 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
+
+/// A template gets as much memory as its own numbers ask for (`indent(1000000000)`).
+fn has_long_number(source: &str) -> bool {
+    let mut runs = source.split(|character: char| !character.is_ascii_digit());
+    runs.any(|digits| digits.len() > 4)
+}

@@ -5,6 +5,10 @@
     reason = "these comments are help texts, shown as they are"
 )]
 
+mod events;
+
+pub(crate) use events::{EventsAction, EventsArgs, SelectionArgs};
+
 use chrono::{DateTime, Utc};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -66,6 +70,8 @@ pub(crate) enum Command {
     },
     /// Write an event, or many
     Enqueue(Box<EnqueueArgs>),
+    /// List events, show one; cancel, replay, decide what is held
+    Events(EventsArgs),
     /// Count what waits and what is settled
     Status(OutputArgs),
     /// List the kinds of this build and the channels configured; pause or resume one

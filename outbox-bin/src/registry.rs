@@ -36,7 +36,8 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// No kinds at all; most binaries begin with [`builtin_channels`].
+    /// No kinds at all; most binaries begin with
+    /// [`builtin_channels`](crate::builtin_channels).
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -32,15 +32,12 @@ fn assert_fine(report: &Report) {
     assert!(!report.faults.is_empty(), "{report}");
 }
 
+/// Known seeds, so that a run that fails can be looked at again; `make chaos` draws others.
 #[tokio::test]
-async fn the_guarantees_hold_for_a_known_seed() {
-    let report = run(20).await;
-    assert_fine(&report);
-}
-
-#[tokio::test]
-async fn the_guarantees_hold_for_a_random_seed() {
-    let seed = rand::random();
-    eprintln!("seed {seed}");
-    assert_fine(&run(seed).await);
+async fn the_guarantees_hold() {
+    for seed in [20, 402] {
+        let report = run(seed).await;
+        eprintln!("seed {seed}");
+        assert_fine(&report);
+    }
 }

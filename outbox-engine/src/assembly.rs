@@ -206,3 +206,6 @@ pub(crate) fn by_tenure(ready: Vec<Ready>) -> Vec<(Arc<Tenure>, Vec<Settlement>)
     }
     batches
 }
+
+#[cfg(test)]
+mod properties;

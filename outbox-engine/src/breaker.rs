@@ -179,3 +179,6 @@ mod tests {
         assert_eq!(fail(Duration::MAX), RetryPolicy::LONGEST_RETRY_AFTER);
     }
 }
+
+#[cfg(test)]
+mod properties;

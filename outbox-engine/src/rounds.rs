@@ -31,7 +31,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 pub(crate) async fn work(shift: &mut Shift, options: &WorkerOptions) {
     let shared = Arc::clone(&shift.shared);
     let mut ears = Ears::new(shared.store.clone());
-    let mut bell = Bell::default();
+    let mut outlook = Outlook::new(options.poll_interval);
     let mut pruner = Pruner::new(shared.store.clone(), options.retention);
     let mut backoff = Backoff::up_to(LONGEST_RETRY);
     let mut report = Report::new();
@@ -39,7 +39,7 @@ pub(crate) async fn work(shift: &mut Shift, options: &WorkerOptions) {
         if shift.is_broken() {
             return tracing::error!("the worker ends: it cannot write outcomes down any more");
         }
-        let next = match cycle(shift, &mut bell, options.poll_interval).await {
+        let next = match cycle(shift, &mut outlook).await {
             Ok(next) => {
                 backoff.reset();
                 next
@@ -64,38 +64,68 @@ pub(crate) async fn work(shift: &mut Shift, options: &WorkerOptions) {
     }
 }
 
-async fn cycle(shift: &mut Shift, bell: &mut Bell, poll: Duration) -> Result<Next, Trouble> {
+async fn cycle(shift: &mut Shift, outlook: &mut Outlook) -> Result<Next, Trouble> {
     let shared = Arc::clone(&shift.shared);
     shared.alarm.reset();
     match shift.claim().await? {
         Claim::NoRoom => Ok(Next::Progress(LOOK)),
         Claim::PutOff => Ok(Next::Progress(Outlet::GATHER)),
         Claim::Full => {
-            bell.full_claim(&shared).await?;
+            outlook.bell.full_claim(&shared).await?;
             shared.pulse.fine(Duty::Claims);
             Ok(Next::AtOnce)
         }
         Claim::Short(sweep) => {
-            if bell.short_claim(&shared).await? {
+            if outlook.bell.short_claim(&shared).await? {
                 return Ok(Next::AtOnce);
             }
-            let nap = nap(shift).await?;
+            let next = outlook.look_ahead(shift).await?;
             shared.pulse.fine(Duty::Claims);
-            let nap = nap.into_iter().chain(sweep).fold(poll, Duration::min);
-            Ok(Next::Sleep(nap))
+            Ok(match next {
+                Next::Sleep(nap) => Next::Sleep(sweep.into_iter().fold(nap, Duration::min)),
+                next => next,
+            })
         }
     }
 }
 
-/// How long until something is due, as far as is known.
-async fn nap(shift: &Shift) -> Result<Option<Duration>, Trouble> {
-    let shared = &shift.shared;
-    let lanes = shift.lanes();
-    let due = within(shared.patience, shared.store.next_due(&lanes)).await?;
-    let probes = shared.outlets.values().filter_map(|o| o.opens_in());
-    let next = probes.chain(due).min();
-    // The database's clock has more digits than the timer.
-    Ok(next.map(|next| next.saturating_add(Duration::from_millis(1))))
+/// What a worker without work knows about when there will be some.
+struct Outlook {
+    bell: Bell,
+    poll_interval: Duration,
+    /// Nothing falls due before, as far as the last look ahead could tell.
+    quiet_until: Instant,
+}
+
+impl Outlook {
+    /// As good as never.
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn new(poll_interval: Duration) -> Self {
+        Self {
+            bell: Bell::default(),
+            poll_interval,
+            quiet_until: Instant::now(),
+        }
+    }
+
+    /// Until something falls due, after a claim that left nothing.
+    async fn look_ahead(&mut self, shift: &Shift) -> Result<Next, Trouble> {
+        let (shared, asked) = (&shift.shared, Instant::now());
+        let lanes = shift.lanes();
+        let due = within(shared.patience, shared.store.next_due(&lanes)).await?;
+        let probes = shared.outlets.values().filter_map(|o| o.opens_in());
+        let next = probes.chain(due).min().unwrap_or(Self::DAY).min(Self::DAY);
+        let was_quiet = Instant::now() < self.quiet_until;
+        self.quiet_until = asked + next;
+        if !was_quiet {
+            // What fell due after the claim and before this look is in neither.
+            return Ok(Next::AtOnce);
+        }
+        // The database's clock has more digits than the timer.
+        let nap = next + Duration::from_millis(1);
+        Ok(Next::Sleep(nap.min(self.poll_interval)))
+    }
 }
 
 impl Next {

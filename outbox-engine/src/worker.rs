@@ -8,10 +8,12 @@ use crate::router::Router;
 use crate::shared::Shared;
 use crate::shift::Shift;
 use crate::summary::Summary;
+use crate::trouble::{Backoff, Trouble, within};
 use outbox_channel::ChannelName;
 use outbox_store::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -38,6 +40,10 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
+    /// Registering takes milliseconds; a connection may be dead without anybody noticing.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
     /// A worker over `channels`, which `router` leads to.
     #[must_use]
     pub fn new(
@@ -86,14 +92,21 @@ impl Worker {
     /// period, gives the rest back, and returns. Trouble with the database is waited out.
     ///
     /// # Errors
-    /// When the worker cannot even register.
+    /// When the worker cannot register, for a reason that does not pass.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
-        let mut shift = self.begin_shift(self.health.clone()).await?;
+        let mut shutdown = pin!(shutdown);
+        let mut shift = tokio::select! {
+            shift = self.begin_patiently() => shift?,
+            () = &mut shutdown => {
+                self.health.send_replace(Health::Stopped);
+                return Ok(());
+            }
+        };
         self.health.send_replace(Health::Working);
         let grace = self.options.shutdown_grace;
         let shared = Arc::clone(&shift.shared);
         let stop = async {
-            shutdown.await;
+            (&mut shutdown).await;
             tracing::info!(?grace, "stopping");
             // A statement under way may hang; an answered one leaves no row leased for nothing.
             tokio::time::sleep_until(shared.stop(grace).into()).await;
@@ -132,6 +145,23 @@ impl Worker {
     /// When a statement fails.
     pub async fn prune(&self) -> Result<u64, StoreError> {
         self.options.retention.prune(&self.store).await
+    }
+
+    /// As [`begin_shift`](Self::begin_shift), through trouble that passes.
+    async fn begin_patiently(&self) -> Result<Shift, StoreError> {
+        let mut backoff = Backoff::up_to(Self::LONGEST_RETRY);
+        loop {
+            let beginning = self.begin_shift(self.health.clone());
+            let error = match within(Self::PATIENCE, beginning).await {
+                Ok(shift) => return Ok(shift),
+                Err(Trouble::Store(error)) if !error.is_transient() => return Err(error),
+                Err(trouble) => trouble.sentence(),
+            };
+            let again_in = backoff.next();
+            tracing::warn!(error, ?again_in, "cannot begin to work, trying again");
+            self.health.send_replace(Health::DatabaseTrouble(error));
+            tokio::time::sleep(again_in).await;
+        }
     }
 
     async fn begin_shift(&self, health: watch::Sender<Health>) -> Result<Shift, StoreError> {

@@ -61,8 +61,8 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     ) due
     LIMIT 1000
 ), met AS MATERIALIZED (
-    -- The keys that were met, and how many rows of each there is room for.
-    SELECT lane.channel, keys.key,
+    -- The keys that were met, how many rows of each there is room for, and of all together.
+    SELECT lane.channel, keys.key, lane.room - lane.unkeyed AS room_of_all,
            greatest(keys.rows, (lane.room - lane.unkeyed) / lane.keys) AS room
     FROM (SELECT channel, key, count(*) AS rows FROM picked WHERE key IS NOT NULL
           GROUP BY channel, key) keys
@@ -72,7 +72,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
           GROUP BY wanted.channel, wanted.room) lane ON lane.channel = keys.channel
 ), run AS MATERIALIZED (
     -- Their rows, from the first on, whatever state they are in.
-    SELECT met.channel, met.key, rows.event_id, rows.is_free,
+    SELECT met.channel, met.key, met.room_of_all, rows.event_id, rows.is_free,
            row_number() OVER (PARTITION BY met.channel, met.key ORDER BY rows.event_id) AS place
     FROM met
     CROSS JOIN LATERAL (
@@ -100,7 +100,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     FROM (
         SELECT gapless.*, row_number() OVER (PARTITION BY channel ORDER BY place) AS rank
         FROM (
-            SELECT run.channel, run.key, run.event_id, run.place,
+            SELECT run.channel, run.key, run.event_id, run.place, run.room_of_all,
                    bool_and(had.event_id IS NOT NULL)
                        OVER (PARTITION BY run.channel, run.key ORDER BY run.place) AS is_gapless
             FROM run
@@ -110,8 +110,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
         ) gapless
         WHERE is_gapless
     ) ranked
-    JOIN wanted USING (channel)
-    WHERE ranked.rank <= wanted.room
+    WHERE ranked.rank <= ranked.room_of_all
 ), waiting AS MATERIALIZED (
     SELECT picked.channel, picked.key, picked.event_id
     FROM picked

@@ -1,4 +1,4 @@
--- Forgets events that were settled more than $1 days ago: looks at $2 events, from after event $3
+-- Locks events that were settled more than $1 days ago: looks at $2 events, from after event $3
 -- on. What is unsettled stays, however old it is. Ids grow with time, so a batch in which
 -- nothing is old enough ends the search; otherwise the last id says where the next batch begins.
 WITH looked_at AS (
@@ -19,13 +19,7 @@ WITH looked_at AS (
       AND NOT EXISTS (SELECT FROM outbox_deliveries d WHERE d.event_id = e.id
                       AND d.finished_at >= now() - $1::float8 * interval '1 day')
     FOR UPDATE OF e SKIP LOCKED
-), gone AS (
-    DELETE FROM outbox_events WHERE id = ANY (ARRAY(SELECT id FROM settled))
-), deliveries AS (
-    DELETE FROM outbox_deliveries WHERE event_id = ANY (ARRAY(SELECT id FROM settled))
-), attempts AS (
-    DELETE FROM outbox_attempts WHERE event_id = ANY (ARRAY(SELECT id FROM settled))
 )
-SELECT (SELECT count(*) FROM settled) AS "removed!",
+SELECT ARRAY(SELECT id FROM settled) AS "settled!",
        CASE WHEN count(*) = $2 AND bool_or(old) THEN max(id) END AS next
 FROM looked_at

@@ -17,6 +17,11 @@ WITH removed AS (
     -- while the tables were small, would walk over the whole backlog of the next rush.
     AND ($1::int IS NOT NULL OR (SELECT count(*) FROM generate_series(1, 4000000)) > 0)
     RETURNING q.event_id, q.channel, q.priority, q.due_at, q.began_at, q.key
+), held AS MATERIALIZED (
+    -- The same rows. The function returns one row and is taken for a thousand, so that the
+    -- joins below are made by hashing: `removed` is taken for one row, whatever it is, and five
+    -- hundred would be compared with five hundred.
+    SELECT removed.* FROM removed CROSS JOIN regexp_split_to_table('one', ',')
 ), results AS (
     INSERT INTO outbox_deliveries
         (event_id, channel, status, attempts, code, message, provider_id, fell_back_to)
@@ -26,23 +31,23 @@ WITH removed AS (
                 $10::text[], $11::text[], $12::text[])
          AS r (event_id, lane, channel, status, attempts, code, message, provider_id,
                fell_back_to)
-    JOIN removed ON removed.event_id = r.event_id AND removed.channel = r.lane
+    JOIN held ON held.event_id = r.event_id AND held.channel = r.lane
     ON CONFLICT (event_id, channel) DO UPDATE
     SET finished_at = excluded.finished_at, status = excluded.status,
         attempts = excluded.attempts, code = excluded.code, message = excluded.message,
         provider_id = excluded.provider_id, fell_back_to = excluded.fell_back_to
 ), requeued AS (
     INSERT INTO outbox_queue (event_id, channel, priority, key, attempt, due_at, worker, began_at)
-    SELECT l.event_id, l.channel, removed.priority, removed.key, l.attempt,
-           CASE WHEN l.wait IS NULL THEN removed.due_at
+    SELECT l.event_id, l.channel, held.priority, held.key, l.attempt,
+           CASE WHEN l.wait IS NULL THEN held.due_at
                 WHEN l.wait = 'infinity' THEN 'infinity'
                 ELSE now() + l.wait * interval '1 second' END,
            CASE WHEN l.keep THEN $1 END,
-           CASE WHEN l.unknown THEN coalesce(removed.began_at, now()) END
+           CASE WHEN l.unknown THEN coalesce(held.began_at, now()) END
     FROM unnest($13::bigint[], $14::text[], $15::text[], $16::int[], $17::float8[], $18::bool[],
                 $19::bool[])
          AS l (event_id, lane, channel, attempt, wait, keep, unknown)
-    JOIN removed ON removed.event_id = l.event_id AND removed.channel = l.lane
+    JOIN held ON held.event_id = l.event_id AND held.channel = l.lane
     ON CONFLICT (event_id, channel) DO NOTHING
 ), failed AS (
     INSERT INTO outbox_attempts
@@ -53,4 +58,4 @@ WITH removed AS (
                 $26::text[], $27::text[], $28::float8[])
          AS f (event_id, channel, attempt, duration_ms, class, code, message, answer, age)
 )
-SELECT event_id AS "event_id!", channel AS "channel!", key FROM removed
+SELECT event_id AS "event_id!", channel AS "channel!", key FROM held

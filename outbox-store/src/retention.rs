@@ -20,13 +20,28 @@ impl Store {
     /// # Errors
     /// When the statement fails; nothing is removed then.
     pub async fn prune(&self, days: f64, limit: u32, from: i64) -> Result<Pruned, StoreError> {
-        let limit = i64::from(limit.min(10_000));
-        let batch = sqlx::query_file!("sql/prune.sql", days, limit, from)
-            .fetch_one(&self.pool)
+        self.prune_batch(days, limit, from)
             .await
-            .map_err(StoreError::during("remove old events"))?;
+            .map_err(StoreError::during("remove old events"))
+    }
+
+    /// Locks first and looks again, so that no event goes that an operator has just replayed.
+    async fn prune_batch(&self, days: f64, limit: u32, from: i64) -> Result<Pruned, sqlx::Error> {
+        let limit = i64::from(limit.min(10_000));
+        let mut transaction = self.begin_read_committed().await?;
+        let batch = sqlx::query_file!("sql/prune.sql", days, limit, from)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let removed = if batch.settled.is_empty() {
+            0
+        } else {
+            sqlx::query_file_scalar!("sql/forget.sql", &batch.settled)
+                .fetch_one(&mut *transaction)
+                .await?
+        };
+        transaction.commit().await?;
         Ok(Pruned {
-            removed: batch.removed.unsigned_abs(),
+            removed: removed.unsigned_abs(),
             next: batch.next,
         })
     }

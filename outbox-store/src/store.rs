@@ -2,6 +2,7 @@
 
 use crate::error::{OpenError, StoreError};
 use crate::fault::{Step, around};
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use std::fmt;
 use std::time::Duration;
@@ -55,6 +56,8 @@ impl StoreOptions {
         })?;
         // PgBouncer knows no extra_float_digits unless told to ignore it.
         let options = options.application_name("outbox").extra_float_digits(None);
+        // A slow server would fill the log with our statements, kilobytes each.
+        let options = options.disable_statement_logging();
         Ok(if self.schema == "public" {
             options
         } else {

@@ -155,6 +155,36 @@ async fn the_channels_own_header_fields_cannot_be_overridden() {
 }
 
 #[tokio::test]
+async fn a_word_that_no_line_of_a_header_can_hold_is_refused() {
+    let (_server, channel) = pair().await;
+    let word = "x".repeat(999);
+    for payload in [
+        with("subject", json!(word)),
+        with(
+            "headers",
+            json!({"List-Unsubscribe": format!("<https://{word}>")}),
+        ),
+        with("headers", json!({&word: "x"})),
+        with(
+            "attachments",
+            json!([{"filename": "f", "content": "QUJD", "content_id": word}]),
+        ),
+    ] {
+        let error = refused(&*channel, &payload).await;
+        assert_eq!(error.code(), "header");
+        assert!(error.message().contains("998"), "{error}");
+    }
+    let words = "xxxxxxxxx ".repeat(200);
+    let payload = with(
+        "headers",
+        json!({"X-Words": words, "X-Word": "x".repeat(900)}),
+    );
+    assert!(channel.send(&delivery(&payload)).await.is_ok());
+    let other = with("subject", json!("\u{e9}".repeat(2_000)));
+    assert!(channel.send(&delivery(&other)).await.is_ok());
+}
+
+#[tokio::test]
 async fn without_a_sender_anywhere_there_is_no_mail() {
     let server = SmtpServer::start().await.unwrap();
     let mut config = settings(&server);

@@ -185,7 +185,7 @@ fn pages_are_followed_until_they_are_past_the_beginning() {
     let query = Some("To=%2B1&PageToken=PA1".to_owned());
     let recent = but(&json!({"body": "another"}));
     let past = listed("SM0", -600);
-    assert_eq!(next_of(&std::slice::from_ref(&recent), Some(uri)), query);
+    assert_eq!(next_of(std::slice::from_ref(&recent), Some(uri)), query);
     assert_eq!(next_of(&[recent, past.clone()], Some(uri)), query);
     // Sent late, so the date of its creation says nothing about what follows.
     let undated = but(&json!({"body": "another", "date_created": null}));

@@ -5,6 +5,7 @@ pub(crate) mod admin;
 mod channels;
 mod config;
 mod enqueue;
+mod events;
 mod migrate;
 mod run;
 mod status;
@@ -60,6 +61,7 @@ pub(crate) async fn run(cli: Cli, registry: Registry) -> Result<ExitCode, Failur
         Command::Run => run::run(&settings, &registry).await,
         Command::Dispatch { limit, output } => dispatch(limit, output, &settings, &registry).await,
         Command::Enqueue(arguments) => enqueue::run(*arguments, &settings).await,
+        Command::Events(arguments) => events::run(arguments, &settings).await,
         Command::Status(output) => status::run(output, &settings).await,
         Command::Channels { action, output } => {
             channels::run(action, output, &settings, &registry).await

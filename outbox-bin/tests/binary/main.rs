@@ -14,6 +14,7 @@ mod channels;
 mod demo;
 mod dispatch;
 mod enqueue;
+mod events;
 mod migrate;
 mod one_cycle;
 mod reports;

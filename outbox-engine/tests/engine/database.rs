@@ -189,3 +189,40 @@ async fn until_health(
     let reached = tokio::time::timeout(PATIENCE, health.wait_for(is_it)).await;
     drop(reached.expect("the health does not change").unwrap());
 }
+
+/// A worker on a connection that `proxy` carries, about to begin.
+async fn beginner(fixture: &Fixture, proxy: &TcpProxy) -> Worker {
+    let store = open_narrowly(&fixture.url_through(proxy)).await;
+    let router = Router::new(vec![fan_out("*", &["email"])]);
+    let channels = vec![spec("email", Recorder::accepting())];
+    Worker::new(store, router, channels, polling_often())
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_begin_yet_can_be_stopped() {
+    let fixture = Fixture::new().await;
+    let proxy = TcpProxy::start(fixture.address()).await.unwrap();
+    let worker = beginner(&fixture, &proxy).await;
+    proxy.stall(Direction::ToClient);
+    Running::start(worker).stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_at_the_start_is_no_end() {
+    let fixture = Fixture::new().await;
+    fixture.enqueue("email", 3).await;
+    let proxy = TcpProxy::start(fixture.address()).await.unwrap();
+    let worker = beginner(&fixture, &proxy).await;
+    proxy.refuse(true);
+    proxy.cut();
+    let running = Running::start(worker);
+    let mut health = running.worker.health();
+    until_health(&mut health, |health| {
+        matches!(health, Health::DatabaseTrouble(_))
+    })
+    .await;
+    proxy.heal();
+    fixture.until_settled().await;
+    running.stop().await;
+    assert_eq!(fixture.count(DELIVERED).await, 3);
+}

@@ -10,6 +10,7 @@ mod explain;
 mod lease;
 mod list;
 mod migrate;
+mod model;
 mod next_due;
 mod operate;
 mod order;

@@ -117,8 +117,8 @@ async fn what_a_living_worker_has_cannot_be_cancelled() {
         "an attempt had begun at 2026-01-31T09:00:00Z, and nobody knows its outcome"
     );
     // The worker comes back to life: what it settles is not written.
-    let lost = f.store.settle(worker, &[delivered(1, "", &["email"])]);
-    assert_eq!(lost.await.unwrap().len(), 1);
+    let late = [delivered(1, "", &["email"])];
+    assert_eq!(f.store.settle(worker, &late).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -280,14 +280,11 @@ async fn only_what_is_asked_for_is_replayed() {
         delivered,
     };
     let replay = async |what: &Replay| f.store.replay(&[1], what).await.unwrap();
-    let none = done(1, &[]);
-    assert_eq!(
-        replay(&of(Some("email"), None, false)).await,
-        [none.clone()]
-    );
+    let none = [done(1, &[])];
+    assert_eq!(replay(&of(Some("email"), None, false)).await, none);
     assert_eq!(
         replay(&of(None, Some(EventStatus::Expired), false)).await,
-        [none]
+        none
     );
     let crm = replay(&of(None, Some(EventStatus::Cancelled), false)).await;
     assert_eq!(crm, [done(1, &["crm"])]);
@@ -388,7 +385,7 @@ async fn what_is_being_pruned_is_not_replayed() {
     assert_eq!(f.one::<String>(QUEUE).await, "");
 }
 
-/// The replay came first: pruning passes the event over, also when it looked at it before.
+/// The replay came first: pruning passes the event over.
 #[tokio::test]
 async fn what_is_being_replayed_is_not_pruned() {
     let f = fixture().await;
@@ -401,4 +398,36 @@ async fn what_is_being_replayed_is_not_pruned() {
     assert_eq!(f.store.prune(0.0, 10, 0).await.unwrap().removed, 0);
     crate::common::run(&mut replaying, "COMMIT").await;
     assert_eq!(f.store.prune(0.0, 10, 0).await.unwrap().removed, 1);
+}
+
+/// However a replay and pruning fall together, the event is gone or has its work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_races_pruning_ends_in_one_truth() {
+    const EVENTS: usize = 300;
+    let f = fixture().await;
+    let worker = f.claimed(EVENTS).await;
+    let last = i64::try_from(EVENTS).unwrap();
+    let dead: Vec<_> = (1..=last)
+        .map(|id| ended(id, "email", ResultStatus::Dead))
+        .collect();
+    f.settle(worker, &dead).await;
+    let replay = async {
+        let mut replayed = Vec::new();
+        for id in 1..=last {
+            replayed.extend(f.replay(&[id]).await);
+        }
+        replayed.len()
+    };
+    let prune = async {
+        let mut removed = 0;
+        for from in (0..last).rev().step_by(3) {
+            removed += f.store.prune(0.0, 3, from).await.unwrap().removed;
+        }
+        usize::try_from(removed).unwrap()
+    };
+    let (replayed, removed) = tokio::join!(replay, prune);
+    assert_eq!(replayed + removed, EVENTS);
+    let orphans = "SELECT count(*) FROM outbox_queue q \
+                   WHERE NOT EXISTS (SELECT FROM outbox_events e WHERE e.id = q.event_id)";
+    assert_eq!(f.one::<i64>(orphans).await, 0);
 }
