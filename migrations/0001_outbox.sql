@@ -116,6 +116,13 @@ BEGIN
         asleep      boolean     NOT NULL DEFAULT false  -- producers wake it
     );
 
+    -- Asks at the moment it is called, where a statement sees what was there when it began.
+    CREATE FUNCTION outbox_worker_is_alive(worker int) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $function$
+    BEGIN
+        RETURN EXISTS (SELECT FROM outbox_workers WHERE id = worker AND alive_until > now());
+    END $function$;
+
     -- What all workers share about a channel: paused by an operator, or down.
     CREATE TABLE outbox_channels (
         name        text        COLLATE "C" PRIMARY KEY,

@@ -6,10 +6,11 @@
 -- is open somewhere) are never walked over twice; $5 to $8 are the lanes: channel, priority,
 -- and the position (due time, event id) after which to go on. $9 all channels of the worker.
 --
--- A row is free when nobody has it, or when who has it is no longer alive. Of a key, only the
--- first row of a lane may be taken, and with it those right behind it. Rows that have to wait
--- for another of their key are marked blocked, which takes them out of the index that claims
--- read; whoever removes the first of a key unblocks the next (unblock.sql).
+-- A row is free when nobody has it, or when who has it is no longer alive: not when this
+-- statement began, and, since a worker may have registered and claimed meanwhile, not now either.
+-- Of a key, only the first row of a lane may be taken, and with it those right behind it. Rows
+-- that have to wait for another of their key are marked blocked, which takes them out of the
+-- index that claims read; whoever removes the first of a key unblocks the next (unblock.sql).
 WITH RECURSIVE wanted AS MATERIALIZED (
     SELECT w.channel, w.room
     FROM unnest($2::text[], $3::int[]) AS w (channel, room)
@@ -52,7 +53,8 @@ WITH RECURSIVE wanted AS MATERIALIZED (
               AND q.priority = lane.priority
               AND (q.due_at, q.event_id) > (lane.due_at, lane.event_id)
               AND q.due_at <= now()
-              AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[]))
+              AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
+                   AND NOT outbox_worker_is_alive(q.worker))
             ORDER BY q.due_at, q.event_id
             LIMIT 1000
             FOR UPDATE SKIP LOCKED
@@ -78,7 +80,8 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT q.event_id,
                q.due_at <= now()
-                   AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[]))
+                   AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
+                   AND NOT outbox_worker_is_alive(q.worker))
                    AS is_free
         FROM outbox_queue q
         WHERE q.channel = met.channel AND q.key = met.key
@@ -92,7 +95,8 @@ WITH RECURSIVE wanted AS MATERIALIZED (
           EXCEPT SELECT channel, event_id FROM picked) more
     JOIN outbox_queue q ON q.channel = more.channel AND q.event_id = more.event_id
     WHERE q.due_at <= now()
-      AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[]))
+      AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
+                   AND NOT outbox_worker_is_alive(q.worker))
     FOR UPDATE OF q SKIP LOCKED
 ), taken AS MATERIALIZED (
     -- Without gaps from the first on; no more than there is room for, the first of keys first.

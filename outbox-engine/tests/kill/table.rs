@@ -87,7 +87,6 @@ pub(crate) fn check(entries: &[Entry]) {
     for entry in entries {
         let (step, side, pass) = (entry.step.name(), entry.side, entry.pass);
         let (kind, fates) = (entry.kind, &entry.fates);
-        println!("{step}.{side}:{pass} {kind:?} {fates:?}");
         assert!(
             !fates.contains(&Fate::Lost),
             "{step}.{side}:{pass} {kind:?} {fates:?}"

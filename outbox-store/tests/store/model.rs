@@ -208,10 +208,9 @@ impl Model {
         );
         for claimed in taken {
             let at = place(claimed);
-            let row = self
-                .rows
-                .get(&at)
-                .unwrap_or_else(|| panic!("{at:?} is settled"));
+            let row = self.rows.get(&at);
+            assert!(row.is_some(), "{at:?} is settled");
+            let row = row.unwrap();
             let is_owned = row.owner.is_some_and(|owner| self.is_alive(owner));
             assert!(!is_owned, "{worker} took {at:?} from {row:?}");
             assert!(row.is_due, "{at:?} is not due");

@@ -130,3 +130,24 @@ async fn two_at_once_do_no_harm() {
     prune().await;
     assert_eq!(f.rows().await, "0 0 0 0");
 }
+
+#[tokio::test]
+async fn a_dedup_key_is_new_once_its_event_is_forgotten() {
+    let f = fixture().await;
+    let enqueue = "SELECT outbox_enqueue('a', '{}', dedup_key => 'once')";
+    let first: i64 = f.one(enqueue).await;
+    let worker = f.worker().await;
+    assert_eq!(f.claim(worker, &want(&[("", 1)])).await.len(), 1);
+    f.settle(worker, &[delivered(first, "", &["email"])]).await;
+    f.age(10).await;
+    assert_eq!(
+        f.one::<i64>(enqueue).await,
+        first,
+        "delivered, and still known"
+    );
+    assert_eq!(f.prune(7.0, 100, 0).await, (1, None));
+    let second: i64 = f.one(enqueue).await;
+    assert_ne!(second, first);
+    let pending = format!("SELECT status FROM outbox_event_status WHERE id = {second}");
+    assert_eq!(f.one::<String>(&pending).await, "pending");
+}
