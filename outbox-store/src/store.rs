@@ -91,7 +91,8 @@ impl Store {
     /// `acquire_timeout`.
     pub async fn connect(options: &StoreOptions) -> Result<Self, OpenError> {
         let store = Self::connect_lazily(options)?;
-        store.ping().await?;
+        let pinged = in_time(options.acquire_timeout, store.ping());
+        pinged.await?;
         Ok(store)
     }
 
@@ -101,7 +102,7 @@ impl Store {
     /// As [`connect`](Self::connect), and when the database is older or newer than this program.
     pub async fn open(options: &StoreOptions) -> Result<Self, OpenError> {
         let store = Self::connect(options).await?;
-        store.check_schema().await?;
+        in_time(options.acquire_timeout, store.check_schema()).await?;
         Ok(store)
     }
 
@@ -151,5 +152,19 @@ impl Store {
     /// Closes all connections, after the statements under way.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// A connection may be dead without anybody noticing for a quarter of an hour.
+async fn in_time<T, E: Into<OpenError>>(
+    time: Duration,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, OpenError> {
+    match tokio::time::timeout(time, call).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_elapsed) => {
+            let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time");
+            Err(StoreError::during("reach the database")(late.into()).into())
+        }
     }
 }
