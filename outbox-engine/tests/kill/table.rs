@@ -20,6 +20,7 @@ pub(crate) struct Entry {
 
 const BEGIN: &str = "<!-- from the runs of outbox-engine/tests/kill, begin -->\n";
 const END: &str = "<!-- from the runs of outbox-engine/tests/kill, end -->\n";
+const SEPARATOR: &str = " · ";
 /// Set to write the table instead of comparing it.
 const WRITE: &str = "OUTBOX_WRITE_DOCS";
 
@@ -49,7 +50,7 @@ fn cell(entries: &[&Entry]) -> String {
     if words.is_empty() {
         "–".to_owned()
     } else {
-        words.join(", ")
+        words.join(SEPARATOR)
     }
 }
 
@@ -101,8 +102,27 @@ pub(crate) fn check(entries: &[Entry]) {
         std::fs::write(&path, format!("{head}{BEGIN}{shown}{END}{tail}")).unwrap();
         return;
     }
-    assert_eq!(
-        table, shown,
-        "the table in docs/guarantees.md is not current: run this test with {WRITE}=1"
+    let current = table.lines().count() == shown.lines().count()
+        && table
+            .lines()
+            .zip(shown.lines())
+            .all(|(told, seen)| covers(told, seen));
+    assert!(
+        current,
+        "the table in docs/guarantees.md is not current: run this test with {WRITE}=1\n{shown}"
     );
+}
+
+/// Whether a row of the docs tells all that was seen. How far a process has come when it dies is
+/// partly chance, so it may tell more.
+fn covers(told: &str, seen: &str) -> bool {
+    let fates = |cell: &str| -> BTreeSet<String> {
+        let words = cell.split(SEPARATOR).map(|word| word.trim().to_owned());
+        words
+            .filter(|word| !word.is_empty() && word != "–")
+            .collect()
+    };
+    let (told, seen) = (told.split('|'), seen.split('|'));
+    told.zip(seen)
+        .all(|(told, seen)| fates(seen).is_subset(&fates(told)))
 }

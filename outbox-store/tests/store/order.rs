@@ -48,6 +48,17 @@ async fn the_first_takes_those_behind_it_along() {
 }
 
 #[tokio::test]
+async fn those_taken_along_have_to_find_room() {
+    let f = fixture().await;
+    enqueue(&f, "a", 3).await;
+    enqueue(&f, "b", 1).await;
+    f.enqueue(1).await;
+    enqueue(&f, "b", 1).await;
+    let worker = f.worker().await;
+    assert_eq!(f.claim(worker, &want(&[("", 5)])).await.len(), 5);
+}
+
+#[tokio::test]
 async fn others_have_to_wait_until_the_first_is_settled() {
     let f = fixture().await;
     enqueue(&f, "a", 2).await;
