@@ -193,25 +193,38 @@ impl Fixture {
         .unwrap()
     }
 
-    /// Waits until the worker's statement with `marker` at its beginning waits for `table`, which
-    /// the transaction that is returned has locked.
-    pub(crate) async fn caught(&self, table: &str, marker: &str) -> PgTransaction<'static> {
-        let lock = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+    /// A transaction that keeps everybody else from `table`.
+    pub(crate) async fn locked(&self, table: &str) -> PgTransaction<'static> {
+        let mut transaction = self.pool.begin().await.unwrap();
+        let lock = sqlx::AssertSqlSafe(format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
+        sqlx::query(lock).execute(&mut *transaction).await.unwrap();
+        transaction
+    }
+
+    /// The text of the statement that is the first to wait for a lock.
+    pub(crate) async fn waiting(&self) -> String {
         let waiting = "SELECT query FROM pg_stat_activity
                        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let caught = async {
+            loop {
+                let caught = sqlx::query_scalar(waiting).fetch_optional(&self.pool);
+                match caught.await.unwrap() {
+                    Some(query) => break query,
+                    None => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let caught = tokio::time::timeout(PATIENCE, caught).await;
+        caught.expect("no statement waits for a lock")
+    }
+
+    /// Waits until the worker's statement with `marker` at its beginning waits for `table`, which
+    /// the transaction that is returned has locked. For statements that come again and again.
+    pub(crate) async fn caught(&self, table: &str, marker: &str) -> PgTransaction<'static> {
         let catching = async {
             loop {
-                let mut transaction = self.pool.begin().await.unwrap();
-                let lock = sqlx::AssertSqlSafe(lock.clone());
-                sqlx::query(lock).execute(&mut *transaction).await.unwrap();
-                let caught: String = loop {
-                    let caught = sqlx::query_scalar(waiting).fetch_optional(&self.pool);
-                    match caught.await.unwrap() {
-                        Some(query) => break query,
-                        None => tokio::time::sleep(Duration::from_millis(10)).await,
-                    }
-                };
-                if caught.contains(marker) {
+                let transaction = self.locked(table).await;
+                if self.waiting().await.contains(marker) {
                     return transaction;
                 }
                 // Something else came first.
@@ -219,7 +232,7 @@ impl Fixture {
             }
         };
         let caught = tokio::time::timeout(PATIENCE, catching).await;
-        caught.expect("nothing waits for the table")
+        caught.expect("the statement does not wait for the table")
     }
 
     /// Waits until no event is left to do.

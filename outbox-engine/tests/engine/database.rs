@@ -62,14 +62,15 @@ async fn an_outcome_whose_writing_got_no_answer_is_not_sent_again() {
     fixture.until_settled().await;
     fixture.event("email", any()).await;
     gate.arrived(2).await;
+    // Locked before the send ends, or its outcome would slip by.
+    let transaction = fixture.locked("outbox_deliveries").await;
     gate.open();
+    let outcome = fixture.waiting().await;
+    assert!(
+        outcome.contains("-- Writes down what became of leased rows"),
+        "{outcome}"
+    );
     // The outcome waits for this transaction, and its answer for ever.
-    let transaction = fixture
-        .caught(
-            "outbox_deliveries",
-            "-- Writes down what became of leased rows",
-        )
-        .await;
     proxy.stall(Direction::ToClient);
     transaction.commit().await.unwrap();
     fixture.until_settled().await;
