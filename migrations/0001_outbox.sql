@@ -61,6 +61,7 @@ BEGIN
         attempt   int         NOT NULL DEFAULT 0, -- attempts spent
         priority  smallint    NOT NULL DEFAULT 0,
         takeovers smallint    NOT NULL DEFAULT 0, -- how often its worker died with it
+        claims    smallint    NOT NULL DEFAULT 0, -- how often it was claimed: tells one from the next
         blocked   boolean     NOT NULL DEFAULT false, -- waits for another of its key
         began_at  timestamptz,                    -- an attempt of which nobody knows the outcome
         channel   text        COLLATE "C" NOT NULL DEFAULT '', -- '': not routed yet
@@ -120,7 +121,8 @@ BEGIN
     CREATE FUNCTION outbox_worker_is_alive(worker int) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $function$
     BEGIN
-        RETURN EXISTS (SELECT FROM outbox_workers WHERE id = worker AND alive_until > now());
+        RETURN EXISTS (SELECT FROM outbox_workers
+                       WHERE id = worker AND alive_until > clock_timestamp());
     END $function$;
 
     -- What all workers share about a channel: paused by an operator, or down.

@@ -1,7 +1,7 @@
 //! Settings.
 
-use crate::Sender;
 use crate::sender::is_sender;
+use crate::{Sender, StatusCallbacks};
 use channel_http::{AllowPrivate, HttpOptions};
 use outbox_channel::{BuildError, ErrorClass};
 use secrecy::SecretString;
@@ -27,7 +27,9 @@ pub struct SmsConfig {
     /// operator chose it.
     #[serde(default = "defaults::base_url")]
     pub base_url: String,
-    /// Where Twilio reports what becomes of each message.
+    /// Where Twilio reports what becomes of each message: the URL under which the public
+    /// reaches `/hooks/twilio/{channel}`. Twilio signs exactly this text, so it is also what
+    /// signatures are checked with.
     #[serde(default)]
     pub status_callback: Option<String>,
     /// For resolving the name, connecting and TLS together, for instance `5s`. Default: 10
@@ -77,7 +79,6 @@ impl SmsConfig {
         for (setting, value) in [
             ("from", &self.from),
             ("messaging_service_sid", &self.messaging_service_sid),
-            ("status_callback", &self.status_callback),
         ] {
             if value.as_deref().is_some_and(|value| !is_sender(value)) {
                 return Err(BuildError::new(setting, "is empty or has line breaks"));
@@ -88,6 +89,16 @@ impl SmsConfig {
             messaging_service_sid: self.messaging_service_sid.clone(),
             status_callback: self.status_callback.clone(),
         })
+    }
+
+    /// Who checks callbacks; `None` when Twilio is not asked for any.
+    ///
+    /// # Errors
+    /// When Twilio could not call `status_callback`.
+    pub fn callbacks(&self) -> Result<Option<StatusCallbacks>, BuildError> {
+        let url = self.status_callback.as_deref();
+        url.map(|url| StatusCallbacks::new(url, &self.auth_token))
+            .transpose()
     }
 
     /// Unreachable means unavailable: there is one provider, and it is not the message's fault.

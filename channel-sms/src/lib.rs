@@ -25,20 +25,38 @@
 //! A text that is sent twice to one number by two events within one attempt's uncertainty
 //! cannot be told apart: let texts that repeat carry something of their own.
 //!
+//! # Status callbacks
+//! Twilio takes a message and tells later what became of it, to
+//! [`status_callback`](SmsConfig::status_callback). What it tells there is believed when it is
+//! signed ([`StatusCallbacks`]).
+//!
+//! | Twilio says | means |
+//! |---|---|
+//! | `accepted`, `scheduled`, `queued`, `sending` | accepted |
+//! | `sent` | sent: a carrier has it |
+//! | `delivered`, `read` | delivered |
+//! | `undelivered` | undelivered, with Twilio's error code |
+//! | `failed`, `canceled` | failed, with Twilio's error code |
+//! | anything else | nothing: Twilio adds statuses over time |
+//!
 //! No error carries a phone number or a message's text: what Twilio says is masked.
 //!
 //! twilio-async builds the form, the path and the credentials. The request itself goes over
 //! [`channel_http`], which keeps deadlines, status and headers.
 
 mod answer;
+mod callback;
 mod config;
+mod form;
 mod media;
 mod message;
 mod request;
 mod search;
 mod sender;
+mod signature;
 
 pub use answer::read_answer;
+pub use callback::StatusCallbacks;
 use channel_http::HttpClient;
 use channel_http::reqwest::header::HeaderMap;
 use channel_http::reqwest::{Method, Request, Url};
@@ -46,8 +64,8 @@ use chrono::{DateTime, Utc};
 pub use config::SmsConfig;
 pub use message::Message;
 use outbox_channel::{
-    BuildError, Channel, ChannelFactory, ChannelName, Delivery, Receipt, SendError, Verdict,
-    async_trait,
+    BuildError, Callback, CallbackError, Channel, ChannelFactory, ChannelName, Delivery, Receipt,
+    Report, SendError, Verdict, async_trait,
 };
 pub use search::{MessagePage, Search, read_page};
 pub use sender::Sender;
@@ -74,6 +92,7 @@ pub struct Sms {
     account: Url,
     headers: HeaderMap,
     sender: Sender,
+    callbacks: Option<StatusCallbacks>,
     listing_delay: Duration,
 }
 
@@ -89,6 +108,7 @@ impl Sms {
             account: endpoint.account,
             headers: endpoint.headers,
             sender: config.sender()?,
+            callbacks: config.callbacks()?,
             listing_delay: config.listing_delay,
             client: HttpClient::new(config.http())?,
         })
@@ -157,6 +177,17 @@ impl Channel for Sms {
             }
         }
         Ok(Verdict::Unknown)
+    }
+
+    fn callback_source(&self) -> Option<&'static str> {
+        self.callbacks.as_ref().map(|_| "twilio")
+    }
+
+    async fn receive(&self, callback: &Callback) -> Result<Vec<Report>, CallbackError> {
+        match &self.callbacks {
+            Some(callbacks) => callbacks.read(callback).map(Vec::from_iter),
+            None => Err(CallbackError::forged("status_callback is not set")),
+        }
     }
 }
 

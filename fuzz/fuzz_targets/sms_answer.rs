@@ -1,9 +1,10 @@
-//! What Twilio answers to a message: a status (the first two bytes) and a body.
+//! What Twilio answers to a message, or when it is asked for its list: a status (the first two
+//! bytes) and a body.
 #![no_main]
 
-use channel_sms::{Message, read_answer};
+use channel_sms::{Message, read_answer, read_page};
 use libfuzzer_sys::fuzz_target;
-use outbox_channel::Delivery;
+use outbox_channel::{Delivery, ErrorClass};
 
 const PAYLOAD: &str = r#"{"to": "+15551234567", "body": "qx7 words of mine"}"#;
 
@@ -18,5 +19,10 @@ fuzz_target!(|data: &[u8]| {
         let shown = format!("{error} {:?}", error.answer());
         assert!(!shown.contains("qx7 words of mine"), "{shown}");
         assert!(!error.message().contains("5551234567"), "{shown}");
+    }
+    // That the list cannot be had is never the message's fault, nor a sign of its fate.
+    if let Err(error) = read_page(status, None, body) {
+        let classes = [ErrorClass::Transient, ErrorClass::Unavailable];
+        assert!(classes.contains(&error.class()), "{error}");
     }
 });

@@ -1,10 +1,11 @@
 //! What the routes work with.
 
+use crate::callbacks::Callbacks;
 use crate::dispatch::Dispatcher;
 use crate::health::Readiness;
 use crate::keys::Keys;
 use crate::stats::Counter;
-use outbox_engine::{Health, Worker};
+use outbox_engine::{Channel, ChannelName, Health, Worker};
 use outbox_store::Store;
 use secrecy::SecretString;
 use std::fmt;
@@ -43,6 +44,7 @@ pub struct Admin {
     pub(crate) keys: Keys,
     pub(crate) readiness: Readiness,
     pub(crate) counter: Counter,
+    pub(crate) callbacks: Callbacks,
     pub(crate) dispatcher: Option<Dispatcher>,
     pub(crate) request_timeout: Duration,
     pub(crate) shutdown_grace: Duration,
@@ -55,7 +57,8 @@ impl Admin {
         Self {
             keys: Keys::new(options.api_key.as_ref(), options.read_only_api_key.as_ref()),
             readiness: Readiness::new(store.clone()),
-            counter: Counter::new(store),
+            counter: Counter::new(store.clone()),
+            callbacks: Callbacks::new(store),
             dispatcher: None,
             request_timeout: options.request_timeout,
             shutdown_grace: options.shutdown_grace,
@@ -67,6 +70,19 @@ impl Admin {
     #[must_use]
     pub fn with_dispatcher(mut self, worker: Arc<Worker>) -> Self {
         self.dispatcher = Some(Dispatcher::new(worker));
+        self
+    }
+
+    /// Takes the callbacks of these channels' providers, at `/hooks/{source}/{channel}` with the
+    /// channel's [`callback_source`](Channel::callback_source). One that has none takes none.
+    #[must_use]
+    pub fn with_callbacks(
+        mut self,
+        channels: impl IntoIterator<Item = (ChannelName, Arc<dyn Channel>)>,
+    ) -> Self {
+        for (name, channel) in channels {
+            self.callbacks.add(name, channel);
+        }
         self
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `GET /healthz` | none | `ok` while the process lives |
 //! | `GET /readyz` | none | `ok` when the database answers and the worker, if there is one, works |
+//! | `POST /hooks/{source}/{channel}` | the provider's signature | takes a callback: what became of messages |
 //! | `GET /api/admin/outbox/stats` | any | what waits, what is settled, workers, channels |
 //! | `POST /api/admin/outbox/dispatch` | full | delivers one batch, now |
 //!
@@ -33,6 +34,8 @@
 //! ```
 
 mod admin;
+mod body;
+mod callbacks;
 mod dispatch;
 mod health;
 mod json;

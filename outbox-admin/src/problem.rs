@@ -1,7 +1,7 @@
 //! Errors as clients see them.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use outbox_store::StoreError;
@@ -43,6 +43,11 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
+    fn too_large() -> Self {
+        let detail = format!("the body is larger than {} bytes", crate::body::LIMIT);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
@@ -64,14 +69,20 @@ impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
         let status = rejection.status();
         match status {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::new(
-                status,
-                format!("the body is larger than {} bytes", crate::json::BODY_LIMIT),
-            ),
+            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                 Self::new(status, "send JSON, with content-type: application/json")
             }
             _ => Self::new(status, rejection.body_text()),
+        }
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(),
+            status => Self::new(status, rejection.body_text()),
         }
     }
 }

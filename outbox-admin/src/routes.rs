@@ -2,7 +2,7 @@
 
 use crate::admin::Admin;
 use crate::problem::Problem;
-use crate::{dispatch, health, json, keys, stats};
+use crate::{body, callbacks, dispatch, health, keys, stats};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -20,10 +20,11 @@ pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/hooks/{source}/{channel}", post(callbacks::receive))
         .merge(behind_key(&admin))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(json::BODY_LIMIT))
+        .layer(DefaultBodyLimit::max(body::LIMIT))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), in_time))
         .layer(middleware::from_fn(log))
         .layer(middleware::map_response(harden))

@@ -1,6 +1,7 @@
 //! Counts for people and dashboards.
 
 use crate::admin::Admin;
+use crate::callbacks::Received;
 use crate::problem::Problem;
 use axum::Json;
 use axum::extract::State;
@@ -17,12 +18,17 @@ pub(crate) struct Stats {
     events: BTreeMap<String, i64>,
     backlog: Vec<Backlog>,
     settled: Vec<Settled>,
+    /// What providers have reported since.
+    receipts: Vec<Settled>,
     channels: Vec<ChannelState>,
     workers: Vec<WorkerState>,
+    /// What has come to this process.
+    callbacks: Received,
 }
 
 pub(crate) async fn stats(State(admin): State<Arc<Admin>>) -> Result<Json<Stats>, Problem> {
-    Ok(Json(admin.counter.count().await?))
+    let received = admin.callbacks.received();
+    Ok(Json(admin.counter.count(received).await?))
 }
 
 /// Counts one request after the other: counting reads whole tables, and must not take the
@@ -34,14 +40,16 @@ impl Counter {
         Self(Mutex::new(store))
     }
 
-    async fn count(&self) -> Result<Stats, StoreError> {
+    async fn count(&self, callbacks: Received) -> Result<Stats, StoreError> {
         let store = self.0.lock().await;
         Ok(Stats {
             events: store.events_by_status().await?.into_iter().collect(),
             backlog: store.backlog().await?,
             settled: store.settled().await?,
+            receipts: store.receipts().await?,
             channels: store.channels().await?,
             workers: store.workers().await?,
+            callbacks,
         })
     }
 }

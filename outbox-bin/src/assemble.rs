@@ -6,12 +6,13 @@ use crate::settings::{
     ChannelSettings, OnAmbiguous, OnDead, Origin, Problem, RouteSettings, Settings, SettingsError,
     Targets,
 };
-use outbox_channel::ChannelName;
+use outbox_channel::{Channel, ChannelName};
 use outbox_engine as engine;
 use outbox_store::{OpenError, Store, StoreOptions};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Opens the configured database, which has to have been migrated.
 pub(crate) async fn open_store(settings: &Settings) -> Result<Store, Failure> {
@@ -63,14 +64,39 @@ pub(crate) fn worker(
     registry: &Registry,
     store: Store,
 ) -> Result<engine::Worker, SettingsError> {
-    let channels = channels(settings, registry)?;
+    let (worker, _) = worker_and_callbacks(settings, registry, store)?;
+    Ok(worker)
+}
+
+/// Channels whose providers call back.
+pub(crate) type Callbacks = Vec<(ChannelName, Arc<dyn Channel>)>;
+
+/// A worker, and those of its channels that take callbacks.
+pub(crate) fn worker_and_callbacks(
+    settings: &Settings,
+    registry: &Registry,
+    store: Store,
+) -> Result<(engine::Worker, Callbacks), SettingsError> {
+    let (channels, callbacks) = share(channels(settings, registry)?);
     let router = router(settings)?;
-    Ok(engine::Worker::new(
-        store,
-        router,
-        channels,
-        worker_options(settings),
-    ))
+    let worker = engine::Worker::new(store, router, channels, worker_options(settings));
+    Ok((worker, callbacks))
+}
+
+/// Only the channels that take callbacks get a second owner: it costs each of their deliveries a
+/// little.
+fn share(channels: Vec<engine::ChannelSpec>) -> (Vec<engine::ChannelSpec>, Callbacks) {
+    let mut callbacks = Callbacks::new();
+    let share = |mut spec: engine::ChannelSpec| {
+        if spec.channel.callback_source().is_some() {
+            let shared: Arc<dyn Channel> = Arc::from(spec.channel);
+            callbacks.push((spec.name.clone(), Arc::clone(&shared)));
+            spec.channel = Box::new(shared);
+        }
+        spec
+    };
+    let channels = channels.into_iter().map(share).collect();
+    (channels, callbacks)
 }
 
 /// Every channel made and within its limits.

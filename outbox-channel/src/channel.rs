@@ -1,9 +1,10 @@
 //! What a plugin implements: a channel, and the factory that makes it from its settings.
 
-use crate::{ChannelName, Delivery, Receipt, SendError};
+use crate::{Callback, CallbackError, ChannelName, Delivery, Receipt, Report, SendError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// One way out: takes a delivery to a provider.
 ///
@@ -51,6 +52,60 @@ pub trait Channel: Send + Sync + 'static {
     ) -> Result<Verdict, SendError> {
         let _ = (delivery, began);
         Ok(Verdict::Unknown)
+    }
+
+    /// Whose callbacks this channel takes, such as `"twilio"`: they come to
+    /// `POST /hooks/{this}/{channel}`. Lower case letters, digits and `-`; always the same. The
+    /// default takes none.
+    fn callback_source(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Reads what the provider tells about messages that it took earlier, after having checked
+    /// that it is the provider who says so. What is none of this channel's business is left
+    /// out: no reports are no error. The same callback may come again, and in any order with
+    /// others.
+    ///
+    /// Only called when there is a [`callback_source`](Self::callback_source).
+    ///
+    /// # Errors
+    /// A missing or wrong signature, or a form that the provider does not use.
+    async fn receive(&self, callback: &Callback) -> Result<Vec<Report>, CallbackError> {
+        let _ = callback;
+        Err(CallbackError::forged("this channel takes no callbacks"))
+    }
+}
+
+/// A channel that several own: the engine, which sends through it, and whoever takes its
+/// callbacks.
+#[async_trait]
+impl Channel for Arc<dyn Channel> {
+    async fn send(&self, delivery: &Delivery) -> Result<Receipt, SendError> {
+        self.as_ref().send(delivery).await
+    }
+
+    async fn check(&self) -> Result<(), SendError> {
+        self.as_ref().check().await
+    }
+
+    fn can_verify(&self) -> bool {
+        self.as_ref().can_verify()
+    }
+
+    async fn verify(
+        &self,
+        delivery: &Delivery,
+        began: DateTime<Utc>,
+    ) -> Result<Verdict, SendError> {
+        self.as_ref().verify(delivery, began).await
+    }
+
+    fn callback_source(&self) -> Option<&'static str> {
+        self.as_ref().callback_source()
+    }
+
+    async fn receive(&self, callback: &Callback) -> Result<Vec<Report>, CallbackError> {
+        self.as_ref().receive(callback).await
     }
 }
 

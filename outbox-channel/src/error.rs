@@ -72,7 +72,7 @@ struct Inner {
 }
 
 impl SendError {
-    const MAX_CODE: usize = 64;
+    pub(crate) const MAX_CODE: usize = 64;
     const MAX_MESSAGE: usize = 500;
     const MAX_ANSWER: usize = 1_000;
 

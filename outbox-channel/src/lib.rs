@@ -38,6 +38,7 @@
 //! }
 //! ```
 
+mod callback;
 mod channel;
 mod delivery;
 mod error;
@@ -45,6 +46,7 @@ pub mod http;
 mod name;
 mod receipt;
 
+pub use callback::{Callback, CallbackError, Report, ReportedStatus};
 #[cfg(feature = "mock")]
 pub use channel::MockChannel;
 pub use channel::{BuildError, Channel, ChannelFactory, Verdict};

@@ -13,6 +13,8 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    pub(crate) const MAX_PROVIDER_ID: usize = 255;
+
     /// Accepted, with nothing else to tell.
     #[must_use]
     pub fn new() -> Self {
@@ -24,7 +26,7 @@ impl Receipt {
     #[must_use]
     pub fn with_provider_id(mut self, id: impl Into<String>) -> Self {
         let mut id = id.into();
-        crate::error::shorten(&mut id, 255);
+        crate::error::shorten(&mut id, Self::MAX_PROVIDER_ID);
         self.provider_id = Some(id);
         self
     }

@@ -1,8 +1,6 @@
-//! What can be done to the system, and the plan by which it is done.
+//! What can be done to the system.
 
 use outbox_sandbox::proxy::Direction;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -30,6 +28,53 @@ pub(crate) enum Damage {
     Silence,
 }
 
+/// What is done to the server of the database. Workers and producers suffer alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It dies, and is started again.
+    Crash,
+    /// All sessions are ended, and may come back at once.
+    Disconnect,
+    /// All sessions are ended, and only so many may come back.
+    Connections(u8),
+    /// It writes nothing, as a replica that is not promoted yet.
+    ReadOnly,
+    /// No statement may take longer; in milliseconds.
+    StatementTimeout(u8),
+    /// Transactions are serializable unless they say otherwise.
+    Serializable,
+    /// Somebody has a table for himself.
+    Locked(Table),
+    /// Somebody locks rows of the queue, one by one, the other way round.
+    Deadlocks,
+    /// SIGSTOP of so many sessions, and SIGCONT after a while.
+    Frozen(u8),
+    /// Tables cannot grow.
+    DiskFull,
+}
+
+/// A table worth locking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    Events,
+    Queue,
+    Deliveries,
+    Workers,
+}
+
+impl Table {
+    pub(crate) const ALL: [Self; 4] = [Self::Events, Self::Queue, Self::Deliveries, Self::Workers];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Events => "outbox_events",
+            Self::Queue => "outbox_queue",
+            Self::Deliveries => "outbox_deliveries",
+            Self::Workers => "outbox_workers",
+        }
+    }
+}
+
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -41,8 +86,7 @@ pub(crate) enum Fault {
     Terminate(usize),
     /// SIGTERM and a restart, one worker after the other.
     Roll,
-    /// PostgreSQL dies, and is started again.
-    Crash,
+    Server(Trouble),
     Damage(Link, Damage),
 }
 
@@ -54,10 +98,27 @@ impl Fault {
             Self::Pause(_) => "worker paused",
             Self::Terminate(_) => "worker terminated",
             Self::Roll => "rolling restart",
-            Self::Crash => "PostgreSQL crash",
+            Self::Server(trouble) => trouble.kind(),
             Self::Damage(Link::Database(_), damage) => damage.on_database(),
             Self::Damage(Link::Provider(_), damage) => damage.on_provider(),
             Self::Damage(Link::Producers, _) => "producers' link",
+        }
+    }
+}
+
+impl Trouble {
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Crash => "PostgreSQL crash",
+            Self::Disconnect => "sessions terminated",
+            Self::Connections(_) => "connection limit",
+            Self::ReadOnly => "read-only",
+            Self::StatementTimeout(_) => "statement timeout",
+            Self::Serializable => "serializable",
+            Self::Locked(_) => "table locked",
+            Self::Deadlocks => "deadlocks",
+            Self::Frozen(_) => "sessions frozen",
+            Self::DiskFull => "disk full",
         }
     }
 }
@@ -92,7 +153,8 @@ impl fmt::Display for Fault {
             Self::Kill(slot) | Self::Pause(slot) | Self::Terminate(slot) => {
                 write!(f, "{} (worker {slot})", self.kind())
             }
-            Self::Roll | Self::Crash => f.write_str(self.kind()),
+            Self::Roll => f.write_str(self.kind()),
+            Self::Server(trouble) => write!(f, "{} ({trouble:?})", self.kind()),
             Self::Damage(Link::Database(slot) | Link::Provider(slot), damage) => {
                 write!(f, "{} (worker {slot}, {damage:?})", self.kind())
             }
@@ -107,139 +169,4 @@ pub(crate) struct Step {
     pub(crate) wait: Duration,
     pub(crate) fault: Fault,
     pub(crate) lasts: Duration,
-}
-
-/// All steps of a run, one by one, decided by the seed alone.
-///
-/// They come in episodes, each of which favours some kinds of faults and leaves others out: what
-/// goes wrong only when nothing else intervenes is not found by a mix of everything.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    random: StdRng,
-    workers: usize,
-    lease: Duration,
-    episode: Episode,
-}
-
-#[derive(Debug, Default)]
-struct Episode {
-    steps_left: u32,
-    /// The sum of shares up to each of [`SHARES`].
-    limits: [u32; SHARES.len()],
-    /// How much faster or slower than usual.
-    haste: f64,
-}
-
-/// How often each kind is chosen when none is favoured: kill, pause, terminate, roll, crash,
-/// damage to workers' links to the database, to the receiver, and to those of producers.
-const SHARES: [u32; 8] = [12, 14, 8, 3, 6, 27, 23, 7];
-
-impl Episode {
-    const STEPS: u32 = 20;
-
-    fn new(random: &mut StdRng) -> Self {
-        let mut sum = 0;
-        let mut limits = SHARES.map(|share| {
-            sum += share * [0, 1, 1, 4][random.random_range(0..4)];
-            sum
-        });
-        if sum == 0 {
-            // Nothing was left over: only crashes.
-            limits[4..].fill(1);
-        }
-        Self {
-            steps_left: Self::STEPS,
-            limits,
-            haste: random.random_range(0.3..1.5),
-        }
-    }
-}
-
-impl Plan {
-    pub(crate) fn new(seed: u64, workers: usize, lease: Duration) -> Self {
-        Self {
-            random: StdRng::seed_from_u64(seed),
-            workers,
-            lease,
-            episode: Episode::default(),
-        }
-    }
-
-    fn fault(&mut self) -> Fault {
-        let slot = self.random.random_range(0..self.workers);
-        let limits = &self.episode.limits;
-        let drawn = self.random.random_range(0..limits[limits.len() - 1]);
-        match limits.iter().position(|limit| drawn < *limit) {
-            Some(0) => Fault::Kill(slot),
-            Some(1) => Fault::Pause(slot),
-            Some(2) => Fault::Terminate(slot),
-            Some(3) => Fault::Roll,
-            Some(4) => Fault::Crash,
-            Some(5) => Fault::Damage(Link::Database(slot), self.damage()),
-            Some(6) => Fault::Damage(Link::Provider(slot), self.damage()),
-            _ => Fault::Damage(Link::Producers, self.damage()),
-        }
-    }
-
-    fn damage(&mut self) -> Damage {
-        let way = Direction::BOTH[self.random.random_range(0..2)];
-        match self.random.random_range(0..100) {
-            0..25 => Damage::Cut,
-            25..40 => Damage::HalfClose(way),
-            40..65 => Damage::Stall(self.random.random_bool(0.6).then_some(way)),
-            65..80 => {
-                let rate = NonZeroU32::MIN.saturating_add(self.random.random_range(200..20_000));
-                Damage::Slow(way, rate)
-            }
-            80..92 => Damage::Refuse,
-            _ => Damage::Silence,
-        }
-    }
-
-    /// From a fraction of a lease to more than two: some outlast it, some do not.
-    fn lasts(&mut self, fault: Fault) -> Duration {
-        match fault {
-            Fault::Crash => self.lease.mul_f64(self.random.random_range(0.0..0.7)),
-            _ => self.lease.mul_f64(self.random.random_range(0.1..2.3)),
-        }
-    }
-}
-
-impl Iterator for Plan {
-    type Item = Step;
-
-    fn next(&mut self) -> Option<Step> {
-        if self.episode.steps_left == 0 {
-            self.episode = Episode::new(&mut self.random);
-        }
-        self.episode.steps_left -= 1;
-        let wait = Duration::from_millis(self.random.random_range(100..1_500));
-        let wait = wait.mul_f64(self.episode.haste);
-        let fault = self.fault();
-        let lasts = self.lasts(fault);
-        Some(Step { wait, fault, lasts })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    fn plan(seed: u64) -> impl Iterator<Item = Step> {
-        Plan::new(seed, 3, Duration::from_secs(2))
-    }
-
-    #[test]
-    fn a_seed_decides_everything() {
-        let steps = |seed| plan(seed).take(500).collect::<Vec<_>>();
-        assert_eq!(steps(7), steps(7));
-        assert_ne!(steps(7), steps(8));
-    }
-
-    #[test]
-    fn every_kind_of_fault_is_planned() {
-        let kinds: BTreeSet<_> = plan(1).take(3_000).map(|step| step.fault.kind()).collect();
-        assert_eq!(kinds.len(), 18, "{kinds:?}");
-    }
 }

@@ -1,6 +1,11 @@
 //! The ledger outside the system: what was written, what arrived, what was broken, when.
 
 use crate::fault::Fault;
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,6 +18,8 @@ pub(crate) type At = Duration;
 pub(crate) struct Write {
     pub(crate) token: String,
     pub(crate) dedup_key: Option<String>,
+    /// What the producer was told: with a dedup key, another's event may have it.
+    pub(crate) id: Option<i64>,
 }
 
 /// What became of a producer's transaction, as the producer knows it.
@@ -47,6 +54,50 @@ pub(crate) struct Arrival {
     /// When a whole 2xx answer was given to the connection; never for what was refused, torn,
     /// left without an answer, or abandoned by the sender.
     pub(crate) accepted: Option<At>,
+    /// A whole answer that says no was given.
+    pub(crate) refused: Option<Refusal>,
+}
+
+/// How the receiver says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    NotNow,
+    ForGood,
+}
+
+/// What an operator asks for, by the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Cancel(i64),
+    /// Held deliveries of a channel.
+    Replay(&'static str, Vec<i64>),
+    /// All dead letters.
+    ReplayFailed,
+    /// Held deliveries of a channel, which have arrived.
+    Delivered(&'static str, Vec<i64>),
+    Pause(&'static str),
+    Resume(&'static str),
+    Prune,
+}
+
+/// What the command answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Answer {
+    Done,
+    /// Of some of it, or of all: a worker has it.
+    InFlight,
+    NothingToDo,
+    /// It failed, or did not end: nobody knows whether it was done, or is yet to be.
+    Unknown,
+}
+
+/// One command of an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Operation {
+    pub(crate) deed: Deed,
+    pub(crate) from: At,
+    pub(crate) until: At,
+    pub(crate) answer: Answer,
 }
 
 /// What was done to the system, and for how long.
@@ -82,11 +133,30 @@ pub(crate) struct Life {
 pub(crate) struct Entries {
     pub(crate) transactions: Vec<Transaction>,
     pub(crate) arrivals: Vec<Arrival>,
+    pub(crate) operations: Vec<Operation>,
     pub(crate) faults: Vec<Inflicted>,
     /// By [`ProcessId`].
     pub(crate) lives: Vec<Life>,
     /// What was seen to be wrong while it happened.
     pub(crate) wrongs: Vec<String>,
+}
+
+impl Entries {
+    /// For people who look for the cause of what was found; one entry a line.
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+        fn all(out: &mut impl io::Write, entries: &[impl fmt::Debug]) -> io::Result<()> {
+            let mut entries = entries.iter();
+            entries.try_for_each(|entry| writeln!(out, "{entry:?}"))
+        }
+        let mut out = BufWriter::new(File::create(path)?);
+        all(&mut out, &self.transactions)?;
+        all(&mut out, &self.arrivals)?;
+        all(&mut out, &self.operations)?;
+        all(&mut out, &self.faults)?;
+        all(&mut out, &self.lives)?;
+        all(&mut out, &self.wrongs)?;
+        out.flush()
+    }
 }
 
 /// Written by all parts of the run.
@@ -132,6 +202,16 @@ impl Journal {
         }
     }
 
+    pub(crate) fn refused(&self, place: usize, refusal: Refusal) {
+        if let Some(arrival) = self.entries().arrivals.get_mut(place) {
+            arrival.refused = Some(refusal);
+        }
+    }
+
+    pub(crate) fn operated(&self, operation: Operation) {
+        self.entries().operations.push(operation);
+    }
+
     pub(crate) fn inflicted(&self, fault: Fault, from: At, until: At) {
         let inflicted = Inflicted { fault, from, until };
         self.entries().faults.push(inflicted);
@@ -164,6 +244,26 @@ impl Journal {
 
     pub(crate) fn wrong(&self, what: String) {
         self.entries().wrongs.push(what);
+    }
+
+    /// The ids of events that were committed lately, and so many transactions ago at most.
+    pub(crate) fn recent(&self, transactions: usize) -> Vec<i64> {
+        let entries = self.entries();
+        let latest = entries.transactions.iter().rev().take(transactions);
+        let committed = latest.filter(|transaction| transaction.fate == Fate::Committed);
+        let writes = committed.flat_map(|transaction| &transaction.writes);
+        writes.filter_map(|write| write.id).collect()
+    }
+
+    /// Which of these events the receiver has accepted through `channel`.
+    pub(crate) fn have_arrived(&self, channel: &str, ids: &[i64]) -> HashSet<i64> {
+        let entries = self.entries();
+        let accepted = entries.arrivals.iter().filter(|arrival| {
+            arrival.accepted.is_some()
+                && arrival.channel == channel
+                && ids.contains(&arrival.event_id)
+        });
+        accepted.map(|arrival| arrival.event_id).collect()
     }
 
     /// The pids of those that have not ended.

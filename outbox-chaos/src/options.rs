@@ -32,12 +32,35 @@ pub struct Options {
     /// The `outbox` binary [default: outbox-under-test beside this one]
     #[arg(long, value_name = "PATH")]
     pub outbox_binary: Option<PathBuf>,
-    /// Keep the workers' logs here [default: a temporary folder, kept when the run fails]
+    /// Keep the logs here, and the database of a run that fails [default: a temporary folder,
+    /// kept when the run fails]
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<PathBuf>,
     /// The report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl Options {
+    /// The command that repeats a run with these options and `seed`.
+    #[must_use]
+    pub fn again(&self, seed: u64) -> String {
+        let time = |time| {
+            humantime::format_duration(time)
+                .to_string()
+                .replace(' ', "")
+        };
+        format!(
+            "make chaos ARGS=\"--seed {seed} --duration {} --workers {} --rate {} --keys {} \
+             --lease {} --drain {}\"",
+            time(self.duration),
+            self.workers,
+            self.rate,
+            self.keys,
+            time(self.lease),
+            time(self.drain),
+        )
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -62,5 +85,19 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_run_can_be_repeated() {
+        let written = [
+            "outbox-chaos",
+            "--duration=90s",
+            "--rate=2.5",
+            "--lease=2500ms",
+        ];
+        let again = Options::parse_from(written).again(7);
+        let arguments = again.split('"').nth(1).unwrap().split(' ');
+        let read = Options::parse_from(["outbox-chaos"].into_iter().chain(arguments));
+        assert_eq!((read.seed, read.again(7)), (Some(7), again));
     }
 }

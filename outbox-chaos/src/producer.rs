@@ -1,6 +1,8 @@
 //! Producers: applications that write events in transactions of their own, and remember what
 //! they have committed.
 
+use crate::channels::ROUTES;
+use crate::database::APP;
 use crate::journal::{Fate, Journal, Transaction, Write};
 use anyhow::Context;
 use rand::rngs::StdRng;
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::types::Json;
 use sqlx::{ConnectOptions, Executor, PgConnection};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,14 +83,15 @@ impl Producer {
             };
             let draft = drafts.next(self.journal.now());
             let pause = Duration::from_secs_f64(draft.rows.len() as f64 / self.rate);
-            let (fate, is_sound) = write(open, &draft).await;
+            let mut ids = HashMap::new();
+            let (fate, is_sound) = write(open, &draft, &mut ids).await;
             if !is_sound {
                 // Not closed in order: the server may be far away.
                 connection = None;
             }
             self.journal.wrote(Transaction {
                 fate,
-                writes: draft.rows.iter().map(Row::as_write).collect(),
+                writes: draft.rows.iter().map(|row| row.as_write(&ids)).collect(),
             });
             sleep(pause).await;
         }
@@ -101,7 +105,7 @@ impl Producer {
             let options = PgConnectOptions::new_without_pgpass()
                 .host(&self.database.ip().to_string())
                 .port(self.database.port())
-                .username("postgres")
+                .username(APP)
                 .database("postgres")
                 .application_name("producer")
                 // A lock that a broken connection still holds must not stop everybody.
@@ -115,11 +119,14 @@ impl Producer {
     }
 }
 
+/// By token.
+type Ids = HashMap<String, i64>;
+
 /// What became of it, and whether the connection can be used again.
-async fn write(connection: &mut PgConnection, draft: &Draft) -> (Fate, bool) {
+async fn write(connection: &mut PgConnection, draft: &Draft, ids: &mut Ids) -> (Fate, bool) {
     let written = timeout(PATIENCE, async {
         connection.execute("BEGIN").await?;
-        insert(connection, draft).await?;
+        ids.extend(insert(connection, draft).await?);
         sleep(draft.hesitates).await;
         if !draft.commits {
             connection.execute("ROLLBACK").await?;
@@ -139,7 +146,10 @@ async fn write(connection: &mut PgConnection, draft: &Draft) -> (Fate, bool) {
     }
 }
 
-async fn insert(connection: &mut PgConnection, draft: &Draft) -> anyhow::Result<()> {
+async fn insert(
+    connection: &mut PgConnection,
+    draft: &Draft,
+) -> anyhow::Result<Vec<(String, i64)>> {
     // Order per key is the order of ids, so those who write for one key take turns.
     let mut keys: Vec<_> = draft
         .rows
@@ -159,13 +169,8 @@ async fn insert(connection: &mut PgConnection, draft: &Draft) -> anyhow::Result<
         Way::Enqueue => ENQUEUE,
         Way::EnqueueMany => ENQUEUE_MANY,
     };
-    let rows = Json(&draft.rows);
-    sqlx::query(statement)
-        .bind(rows)
-        .execute(&mut *connection)
-        .await
-        .context("cannot write")?;
-    Ok(())
+    let ids = sqlx::query_as(statement).bind(Json(&draft.rows));
+    ids.fetch_all(connection).await.context("cannot write")
 }
 
 const INSERT: &str = "\
@@ -177,10 +182,12 @@ SELECT event_type, payload, key, dedup_key, priority, max_retries,
 FROM jsonb_to_recordset($1) AS (
     event_type text, payload jsonb, key text, dedup_key text, priority smallint,
     max_retries int, deliver_in float8, expires_in float8)
-ON CONFLICT DO NOTHING";
+ON CONFLICT DO NOTHING
+RETURNING payload ->> 'token', id";
 
 const ENQUEUE: &str = "\
-SELECT outbox_enqueue(event_type, payload, key, dedup_key,
+SELECT payload ->> 'token',
+       outbox_enqueue(event_type, payload, key, dedup_key,
                       now() + coalesce(deliver_in, 0) * interval '1 second',
                       now() + expires_in * interval '1 second', priority, max_retries)
 FROM jsonb_to_recordset($1) AS (
@@ -188,7 +195,7 @@ FROM jsonb_to_recordset($1) AS (
     max_retries int, deliver_in float8, expires_in float8)";
 
 const ENQUEUE_MANY: &str = "\
-SELECT outbox_enqueue_many((
+SELECT $1 -> (place::int - 1) -> 'payload' ->> 'token', id FROM outbox_enqueue_many((
     SELECT jsonb_agg(jsonb_build_object(
         'event_type', event_type, 'payload', payload, 'key', key, 'dedup_key', dedup_key,
         'priority', priority, 'max_retries', max_retries,
@@ -198,14 +205,15 @@ SELECT outbox_enqueue_many((
         event_type text, payload jsonb, key text, dedup_key text, priority smallint,
         max_retries int, deliver_in float8, expires_in float8)) WITH ORDINALITY
         AS row (event_type, payload, key, dedup_key, priority, max_retries, deliver_in,
-                expires_in, place)))";
+                expires_in, place))) WITH ORDINALITY AS written (id, place)";
 
 impl Row {
-    fn as_write(&self) -> Write {
+    fn as_write(&self, ids: &Ids) -> Write {
         let token = self.payload["token"].as_str().unwrap_or_default();
         Write {
             token: token.to_owned(),
             dedup_key: self.dedup_key.clone(),
+            id: ids.get(token).copied(),
         }
     }
 }
@@ -241,20 +249,16 @@ impl Drafts {
     fn row(&mut self, now: Duration) -> Row {
         self.tokens += 1;
         let token = format!("p{}-{}", self.producer, self.tokens);
-        let event_type = if self.random.random_bool(0.5) {
-            "both.written"
-        } else {
-            "one.written"
-        };
         let random = &mut self.random;
+        let route = ROUTES[random.random_range(0..ROUTES.len())];
         let key = (self.keys > 0 && random.random_bool(0.7))
             .then(|| format!("k{}", random.random_range(0..self.keys)));
         // All producers use the same few at about the same time.
         let dedup_key = random
-            .random_bool(0.08)
+            .random_bool(0.1)
             .then(|| format!("d{}-{}", now.as_secs() / 2, random.random_range(0..3)));
         Row {
-            event_type,
+            event_type: route.event_type,
             payload: json!({"token": token, "padding": "x".repeat(random.random_range(0..300))}),
             key,
             dedup_key,
@@ -267,7 +271,11 @@ impl Drafts {
             deliver_in: random
                 .random_bool(0.1)
                 .then(|| random.random_range(0.05..3.0)),
-            expires_in: random.random_bool(0.1).then_some(3_600.0),
+            expires_in: match random.random_range(0..100) {
+                0..6 => Some(random.random_range(0.0..5.0)),
+                6..12 => Some(3_600.0),
+                _ => None,
+            },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The webhook receiver: it keeps the ledger of what arrived, and misbehaves.
 
-use crate::journal::{Arrival, At, Journal, ProcessId};
+use crate::journal::{Arrival, At, Journal, ProcessId, Refusal};
 use anyhow::Context;
 use futures_util::stream;
 use http_body_util::{BodyExt, Either, Full, Limited, StreamBody};
@@ -156,6 +156,11 @@ impl Desk {
                 if retry_after {
                     answer.headers_mut().insert(RETRY_AFTER, 1.into());
                 }
+                let refusal = match status {
+                    400 => Refusal::ForGood,
+                    _ => Refusal::NotNow,
+                };
+                self.journal.refused(place, refusal);
                 Ok(answer)
             }
             // An error of the service ends the connection without an answer.
@@ -206,7 +211,9 @@ fn manner(random: &mut StdRng) -> Manner {
         92..95 => Manner::HangUp,
         95..97 => Manner::Tear,
         97..98 => Manner::Stall,
-        _ => status(500, false),
+        98..99 => status(500, false),
+        // For good.
+        _ => status(400, false),
     }
 }
 
@@ -230,6 +237,7 @@ fn arrival(path: &str, id: &str, body: &[u8], received: At) -> Option<Arrival> {
         process: ProcessId(process.parse().ok()?),
         received,
         accepted: None,
+        refused: None,
     })
 }
 

@@ -1,15 +1,16 @@
 //! A run, from an empty database to the verdict.
 
 use crate::database::Database;
-use crate::fault::Plan;
 use crate::journal::Journal;
 use crate::judge::{Evidence, judge};
+use crate::operator::Operator;
 use crate::options::Options;
+use crate::plan::Plan;
 use crate::producer::Producer;
 use crate::receiver::Receiver;
+use crate::recipe::Recipe;
 use crate::report::Report;
 use crate::system::System;
-use crate::worker::Recipe;
 use anyhow::Context;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ use tokio::time::{sleep, timeout};
 
 const PRODUCERS: u64 = 3;
 
-/// Breaks a system for as long as `options` say, and judges.
+/// Breaks a system for as long as `options` say, and judges. Of a run that fails, the database and
+/// the logs are kept.
 ///
 /// # Errors
 /// When there could be no run: no PostgreSQL, no `outbox` binary. What the run shows to be wrong
@@ -38,11 +40,23 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
             logs: logs.path().to_owned(),
             lease: options.lease,
         }),
-        database: Database::start().await?,
+        database: Database::start(options.rate * options.duration.as_secs_f64()).await?,
     };
-    let mut report = run.go().await.with_context(|| format!("seed {seed}"))?;
-    report.logs = logs.keep_if(!report.is_fine());
-    Ok(report)
+    let outcome = run.go().await;
+    if matches!(&outcome, Ok(report) if report.is_fine()) {
+        return outcome.map(|report| report.with_logs(logs.keep_if(false)));
+    }
+    let folder = logs.path().to_owned();
+    run.journal.read().write(&folder.join("journal"))?;
+    let database = run.database.keep(&folder).await;
+    let kept = logs.keep_if(true);
+    match outcome {
+        Ok(report) => Ok(report.with_logs(kept).with_database(database.ok())),
+        Err(error) => {
+            let (folder, again) = (folder.display(), options.again(seed));
+            Err(error.context(format!("seed {seed}, logs in {folder}, again: {again}")))
+        }
+    }
 }
 
 fn binary(options: &Options) -> anyhow::Result<PathBuf> {
@@ -69,7 +83,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn go(&self) -> anyhow::Result<Report> {
         self.recipe.migrate(self.database.address).await?;
-        self.database.watch_leases().await?;
+        self.database.watch().await?;
         let receiver = Receiver::start(Arc::clone(&self.journal), self.seed).await?;
         let system = System::start(
             Arc::clone(&self.journal),
@@ -93,8 +107,12 @@ impl Run<'_> {
         };
         let verdict = judge(&evidence);
         let found = (&evidence.entries, &evidence.stored);
-        let duration = self.options.duration;
-        Ok(Report::new(self.seed, duration, drained, found, verdict))
+        let mut report = Report::new(self.seed, self.options, drained, found, verdict);
+        let reason = self.database.without_disk();
+        report
+            .left_out
+            .extend(reason.map(|reason| format!("disk full: {reason}")));
+        Ok(report)
     }
 
     /// Traffic and faults, for as long as they are to last. When this returns all that was
@@ -114,6 +132,11 @@ impl Run<'_> {
             };
             producers.spawn(producer.run());
         }
+        let operator = || self.operator(Arc::clone(&done));
+        let mut operators = JoinSet::new();
+        operators.spawn(operator().cancel_events(self.seed));
+        operators.spawn(operator().handle_events(self.seed));
+        operators.spawn(operator().handle_channels(self.seed, self.options.lease));
         let mut faults = JoinSet::new();
         let plan = Plan::new(self.seed, self.options.workers, self.options.lease);
         let _ = timeout(self.options.duration, async {
@@ -127,15 +150,27 @@ impl Run<'_> {
         faults.join_all().await;
         done.store(true, Ordering::Relaxed);
         producers.join_all().await;
+        operators.join_all().await;
         system.release_producers();
         self.database.until_producers_are_gone().await
     }
 
-    /// How long the workers take to empty the queue; `None`, and what is left is written down,
-    /// when that is too long.
+    fn operator(&self, done: Arc<AtomicBool>) -> Operator {
+        Operator {
+            recipe: Arc::clone(&self.recipe),
+            journal: Arc::clone(&self.journal),
+            done,
+        }
+    }
+
+    /// How long the workers take to empty the queue, once an operator lets all channels go on and
+    /// decides what is held; `None`, and what is left is written down, when that is too long.
     async fn drain(&self) -> anyhow::Result<Option<Duration>> {
         let begun = Instant::now();
+        let operator = self.operator(Arc::default());
+        operator.resume_all().await?;
         while self.database.queued().await? > 0 {
+            operator.decide_held(false).await;
             if begun.elapsed() > self.options.drain {
                 let left = self.database.left().await?.join("\n  ");
                 self.journal.wrong(format!(

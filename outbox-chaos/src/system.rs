@@ -3,7 +3,8 @@
 use crate::database::Database;
 use crate::fault::{Damage, Fault, Link, Step};
 use crate::journal::Journal;
-use crate::worker::{Order, Recipe, Slot};
+use crate::recipe::Recipe;
+use crate::worker::{Order, Slot};
 use outbox_sandbox::proxy::{Direction, TcpProxy};
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -76,8 +77,11 @@ impl System {
     }
 
     /// Breaks something, mends it after its time, and writes it down; nothing when it is broken
-    /// already.
+    /// already, or cannot be broken here.
     pub(crate) async fn suffer(&self, step: Step) {
+        if matches!(step.fault, Fault::Server(trouble) if !self.database.can_suffer(trouble)) {
+            return;
+        }
         let part = part(step.fault);
         if !self.busy().insert(part) {
             return;
@@ -105,7 +109,7 @@ impl System {
                     sleep(self.recipe.grace() / 2).await;
                 }
             }
-            Fault::Crash => self.database.crash(lasts).await?,
+            Fault::Server(trouble) => self.database.suffer(trouble, lasts).await?,
             Fault::Damage(link, damage) => {
                 if let Some(proxy) = self.proxy(link) {
                     hurt(proxy, damage, lasts).await;
@@ -156,7 +160,7 @@ fn part(fault: Fault) -> Part {
         Fault::Kill(slot) | Fault::Pause(slot) | Fault::Terminate(slot) => Part::Worker(slot),
         // All of them; one at a time is enough.
         Fault::Roll => Part::Worker(usize::MAX),
-        Fault::Crash => Part::Database,
+        Fault::Server(_) => Part::Database,
         Fault::Damage(link, _) => Part::Link(link),
     }
 }

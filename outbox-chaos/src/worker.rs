@@ -1,100 +1,21 @@
 //! Worker processes: each in a slot, started again whenever it ends, as by a supervisor.
 
 use crate::journal::{End, Journal, ProcessId};
+use crate::recipe::Recipe;
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, ChildStderr};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-
-/// What every worker has in common.
-#[derive(Debug)]
-pub(crate) struct Recipe {
-    pub(crate) binary: PathBuf,
-    pub(crate) logs: PathBuf,
-    pub(crate) lease: Duration,
-}
-
-impl Recipe {
-    /// What a stopping worker has for what is under way: longer than an attempt may take.
-    pub(crate) fn grace(&self) -> Duration {
-        self.lease + Duration::from_secs(1)
-    }
-
-    /// The deadline of one attempt.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.lease
-    }
-
-    /// A worker that is asked to stop is gone by then, whatever else is broken meanwhile.
-    fn longest_stop(&self) -> Duration {
-        self.grace() * 2 + Duration::from_secs(20)
-    }
-
-    /// `process` tells the receiver by the address who sends.
-    fn settings(&self, process: ProcessId, database: SocketAddr, provider: SocketAddr) -> String {
-        let ProcessId(process) = process;
-        let channel = |name: &str| {
-            format!(
-                "[channels.{name}]\nkind = \"webhook\"\ntimeout = \"{}ms\"\nconcurrency = 16\n\
-                 [channels.{name}.settings]\nurl = \"http://{provider}/{name}/{process}\"\n\
-                 allow_private = true\n",
-                self.timeout().as_millis()
-            )
-        };
-        format!(
-            "[database]\nurl = \"postgres://postgres@{database}/postgres\"\nmax_connections = 4\n\
-             [worker]\npoll_interval = \"500ms\"\nbatch_size = 50\nconcurrency = 24\n\
-             lease = \"{}ms\"\nshutdown_grace = \"{}ms\"\n\
-             [retry]\nmax_retries = 60\nbase_delay = \"200ms\"\nmax_delay = \"2s\"\n\
-             [retention]\nevery_cycles = 0\n[admin]\nenabled = false\n{}{}\
-             [[routes]]\nevent = \"both.*\"\nchannels = [\"crm\", \"audit\"]\n\
-             [[routes]]\nevent = \"one.*\"\nchannels = [\"crm\"]\n",
-            self.lease.as_millis(),
-            self.grace().as_millis(),
-            channel("crm"),
-            channel("audit"),
-        )
-    }
-
-    fn command(&self, settings: &std::path::Path) -> Command {
-        let mut command = Command::new(&self.binary);
-        // Nothing of the caller's environment may change what a worker does.
-        command
-            .env_clear()
-            .current_dir(&self.logs)
-            .arg("--config")
-            .arg(settings)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command
-    }
-
-    /// Applies the migrations, as an operator does.
-    pub(crate) async fn migrate(&self, database: SocketAddr) -> anyhow::Result<()> {
-        let settings = self.logs.join("migrate.toml");
-        fs::write(&settings, self.settings(ProcessId(0), database, database))?;
-        let output = self.command(&settings).arg("migrate").output().await;
-        let output = output.with_context(|| format!("cannot run {}", self.binary.display()))?;
-        anyhow::ensure!(
-            output.status.success(),
-            "`outbox migrate` failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
-    }
-}
 
 /// What a slot is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use crate::lease::Tenure;
 use crate::part::{Item, Part};
 use outbox_channel::ChannelName;
 use outbox_store::{Lane, Settlement};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,17 @@ pub(crate) struct Finished {
     pub(crate) part: Part,
 }
 
-/// A settlement and the lease under which it is made.
-pub(crate) type Ready = (Arc<Tenure>, Settlement);
+/// A settlement that can be written.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// The lease under which it is made.
+    pub(crate) tenure: Arc<Tenure>,
+    /// Those with the same are written one after the other; see [`Item::sequence`].
+    pub(crate) sequence: Option<u64>,
+    /// The row exists only once the one before it in the sequence is written.
+    pub(crate) is_sequel: bool,
+    pub(crate) settlement: Settlement,
+}
 
 /// A row whose channels differ so much in speed is split: the results that are there are
 /// written, and the channels that still send get leased rows of their own.
@@ -59,7 +68,7 @@ impl Assembly {
     }
 
     /// Adds to `ready` what can be written now.
-    pub(crate) fn add(&mut self, finished: Finished, now: Instant, ready: &mut Vec<Ready>) {
+    pub(crate) fn add(&mut self, finished: Finished, now: Instant, ready: &mut VecDeque<Ready>) {
         let Finished {
             item,
             channel,
@@ -82,7 +91,9 @@ impl Assembly {
         let is_complete = partial.missing.is_empty();
         if partial.is_split {
             let lane = channel.map_or(Lane::Unrouted, Lane::Channel);
-            ready.push(settlement(&item, lane, vec![part]));
+            let mut sequel = settlement(&item, lane, vec![part]);
+            sequel.is_sequel = true;
+            ready.push_back(sequel);
         } else {
             partial.parts.push(part);
         }
@@ -102,7 +113,7 @@ impl Assembly {
     }
 
     /// Splits what has waited for long enough.
-    pub(crate) fn split(&mut self, now: Instant, ready: &mut Vec<Ready>) {
+    pub(crate) fn split(&mut self, now: Instant, ready: &mut VecDeque<Ready>) {
         loop {
             let due = self
                 .rows
@@ -125,7 +136,7 @@ impl Assembly {
     }
 
     /// No more parts will come: gives back what lacks some, which would be a defect.
-    pub(crate) fn give_up(&mut self, ready: &mut Vec<Ready>) {
+    pub(crate) fn give_up(&mut self, ready: &mut VecDeque<Ready>) {
         let rows = self.rows.drain().map(|(_, row)| row);
         let unsplit = rows.filter(|row| !row.is_split);
         ready.extend(unsplit.map(|mut row| row.split(false)));
@@ -145,14 +156,14 @@ impl Assembly {
         !row.is_split && is_its_turn
     }
 
-    fn in_turn(&mut self, item: &Item, whole: Ready, ready: &mut Vec<Ready>) {
+    fn in_turn(&mut self, item: &Item, whole: Ready, ready: &mut VecDeque<Ready>) {
         let Some(place) = item.place else {
-            return ready.push(whole);
+            return ready.push_back(whole);
         };
         let run = self.runs.entry(place.run).or_default();
         run.waiting.insert(place.at, whole);
         while let Some(whole) = run.waiting.remove(&run.next) {
-            ready.push(whole);
+            ready.push_back(whole);
             run.next += 1;
         }
         if run.next == place.of {
@@ -179,6 +190,7 @@ fn settlement(item: &Item, lane: Lane, parts: Vec<Part>) -> Ready {
     let mut settlement = Settlement {
         event_id: item.event.id,
         lane,
+        claim: item.claim,
         is_keyed: item.event.key.is_some(),
         outcomes: Vec::with_capacity(parts.len()),
         left: Vec::new(),
@@ -189,22 +201,12 @@ fn settlement(item: &Item, lane: Lane, parts: Vec<Part>) -> Ready {
         settlement.left.extend(part.left);
         settlement.failed.extend(part.failed);
     }
-    (Arc::clone(&item.tenure), settlement)
-}
-
-/// Nearly always one batch: a process has one lease at a time.
-pub(crate) fn by_tenure(ready: Vec<Ready>) -> Vec<(Arc<Tenure>, Vec<Settlement>)> {
-    let mut batches: Vec<(Arc<Tenure>, Vec<Settlement>)> = Vec::with_capacity(1);
-    for (tenure, settlement) in ready {
-        match batches
-            .iter_mut()
-            .find(|(other, _)| other.worker == tenure.worker)
-        {
-            Some((_, batch)) => batch.push(settlement),
-            None => batches.push((tenure, vec![settlement])),
-        }
+    Ready {
+        tenure: Arc::clone(&item.tenure),
+        sequence: item.sequence(),
+        is_sequel: false,
+        settlement,
     }
-    batches
 }
 
 #[cfg(test)]

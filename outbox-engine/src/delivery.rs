@@ -53,11 +53,8 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
     if let Some(began) = item.began_at {
         return resolve(shared, item, outlet, began).await;
     }
-    let expires_at = item.event.expires_at;
-    if expires_at.is_some_and(|at| at <= shared.lease.now()) {
-        let message = "it was not delivered before its expires_at";
-        let status = ResultStatus::Expired;
-        return Part::refused(Some(channel), status, item.attempts, "expired", message);
+    if let Some(expired) = expired(shared, item, outlet) {
+        return expired;
     }
     let delivery = match prepare(shared, item, outlet) {
         Ok(delivery) => delivery,
@@ -72,6 +69,11 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
         outlet.unknown(leave);
         return given_back();
     }
+    // That may have taken a while.
+    if let Some(expired) = expired(shared, item, outlet) {
+        outlet.unknown(leave);
+        return expired;
+    }
     let started = Instant::now();
     let outcome = send(shared, outlet, &delivery).await;
     conclude(
@@ -83,6 +85,14 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
         Some(leave),
     )
     .await
+}
+
+fn expired(shared: &Shared, item: &Item, outlet: &Outlet) -> Option<Part> {
+    let expires_at = item.event.expires_at?;
+    let message = "it was not delivered before its expires_at";
+    let (channel, status) = (Some(&outlet.spec.name), ResultStatus::Expired);
+    (expires_at <= shared.lease.now())
+        .then(|| Part::refused(channel, status, item.attempts, "expired", message))
 }
 
 /// Writes down, where that is wanted, that an attempt begins. False: it must not.

@@ -11,20 +11,51 @@ use outbox_channel::ChannelName;
 use outbox_store::{Claimed, Lane, ResultStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+/// A row that its worker died with so often is not tried together with another of its kind: only
+/// one of them is the cause, and the others must not be given up with it.
+const SUSPICIOUS: u32 = 2;
+
+fn suspect(rows: &[Claimed]) -> Option<i64> {
+    let suspects = rows.iter().filter(|row| row.takeovers >= SUSPICIOUS);
+    suspects
+        .max_by_key(|row| row.takeovers)
+        .map(|row| row.event.id)
+}
+
+/// What one claim brought.
+pub(crate) struct Load {
+    pub(crate) rows: Vec<Claimed>,
+    /// Only those are begun for which their channel has room.
+    pub(crate) within_room: bool,
+    tenure: Arc<Tenure>,
+}
+
+impl Load {
+    pub(crate) fn new(tenure: Arc<Tenure>, rows: Vec<Claimed>) -> Self {
+        Self {
+            rows,
+            within_room: true,
+            tenure,
+        }
+    }
+}
+
 /// Begins deliveries, and has every one of them tell how it ended.
 pub(crate) struct Intake {
     /// The lease of what comes in.
-    pub(crate) tenure: Arc<Tenure>,
+    tenure: Arc<Tenure>,
     shared: Arc<Shared>,
     finished: mpsc::Sender<Finished>,
     deliveries: TaskTracker,
     batch_size: usize,
     last_serial: u64,
-    last_run: u64,
+    /// Of what comes in, the event that is the most likely to be why workers died.
+    suspect: Option<i64>,
 }
 
 impl Intake {
@@ -40,19 +71,25 @@ impl Intake {
             deliveries: TaskTracker::new(),
             batch_size,
             last_serial: 0,
-            last_run: 0,
+            suspect: None,
         }
     }
 
-    /// Nothing more comes in. The deliveries under way, to wait for.
-    pub(crate) fn close(self) -> TaskTracker {
+    /// Begins what arrives. Returns the deliveries that are under way then, to wait for.
+    pub(crate) async fn run(mut self, mut arriving: mpsc::Receiver<Load>) -> TaskTracker {
+        while let Some(load) = arriving.recv().await {
+            let count = load.rows.len();
+            self.tenure = load.tenure;
+            self.start(load.rows, load.within_room).await;
+            self.shared.in_hand.fetch_sub(count, Ordering::Relaxed);
+            self.shared.progress.notify_one();
+        }
         self.deliveries.close();
         self.deliveries
     }
 
-    /// Begins the deliveries of claimed rows; `within_room` only those for which their channel
-    /// has room.
-    pub(crate) async fn start(&mut self, rows: Vec<Claimed>, within_room: bool) {
+    async fn start(&mut self, rows: Vec<Claimed>, within_room: bool) {
+        self.suspect = suspect(&rows);
         let mut runs: BTreeMap<(String, Option<ChannelName>), Vec<Claimed>> = BTreeMap::new();
         for row in rows {
             match &row.event.key {
@@ -71,15 +108,11 @@ impl Intake {
 
     /// Rows of one key and lane, in order; or a single row.
     async fn start_run(&mut self, rows: Vec<Claimed>, within_room: bool) {
-        self.last_run += 1;
-        let of = rows.len();
+        self.last_serial += 1;
+        let (run, of) = (self.last_serial, rows.len());
         let mut items = Vec::with_capacity(of);
         for (at, row) in rows.into_iter().enumerate() {
-            let place = Place {
-                run: self.last_run,
-                at,
-                of,
-            };
+            let place = Place { run, at, of };
             items.extend(self.route(row, (of > 1).then_some(place)).await);
         }
         let mut started: Vec<&ChannelName> = Vec::with_capacity(1);
@@ -96,6 +129,7 @@ impl Intake {
     /// `None` when the row is over before it has begun.
     async fn route(&mut self, row: Claimed, place: Option<Place>) -> Option<Arc<Item>> {
         self.last_serial += 1;
+        let event_id = row.event.id;
         let mut item = Item {
             serial: self.last_serial,
             event: Arc::new(row.event),
@@ -103,9 +137,11 @@ impl Intake {
             tenure: Arc::clone(&self.tenure),
             attempts: row.attempts,
             takeovers: row.takeovers,
+            claim: row.claim,
             began_at: row.began_at,
             channels: Vec::new(),
             behind: row.behind,
+            is_put_off: row.takeovers >= SUSPICIOUS && self.suspect != Some(event_id),
             place,
         };
         let part = match self.plan(&item) {
@@ -150,7 +186,8 @@ impl Intake {
             }
             return;
         };
-        let first_behind = items.iter().position(|item| item.behind.contains(channel));
+        let has_to_wait = |item: &Arc<Item>| item.is_put_off || item.behind.contains(channel);
+        let first_behind = items.iter().position(has_to_wait);
         let mut can_start = first_behind.unwrap_or(items.len());
         match items.first().map(|item| &item.lane) {
             // An attempt that has to be written down first needs a row of the channel's own.
@@ -165,7 +202,11 @@ impl Intake {
             _ => {}
         }
         for item in items.drain(can_start..) {
-            let part = Part::given_back(&item, channel);
+            let part = if item.is_put_off {
+                Part::put_off(&item, channel)
+            } else {
+                Part::given_back(&item, channel)
+            };
             self.report(&item, Some(channel), part).await;
         }
         if !items.is_empty() {
@@ -186,7 +227,7 @@ impl Intake {
                 } else {
                     Part::given_back(&item, &outlet.spec.name)
                 };
-                is_open &= part.is_final();
+                is_open &= part.lets_the_next_go();
                 let channel = Some(outlet.spec.name.clone());
                 // The place is free once the outcome is in the queue: a full queue holds back
                 // claims.

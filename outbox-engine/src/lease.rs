@@ -1,9 +1,12 @@
 //! Whether what this process has claimed is still its own.
 
+mod clock;
+
 use crate::health::{Duty, Pulse};
-use crate::trouble::{Trouble, within};
+use crate::trouble::{News, Outage, Trouble, within};
 use crate::wake::Alarm;
 use chrono::{DateTime, Utc};
+use clock::Moment;
 use outbox_store::{Store, StoreError, WorkerId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,18 +26,18 @@ struct State {
     current: Arc<Tenure>,
     retired: Vec<Arc<Tenure>>,
     /// The database's clock, and ours at the same moment.
-    clock: (DateTime<Utc>, Instant),
+    clock: (DateTime<Utc>, Moment),
 }
 
 /// One unbroken lease. Whatever was claimed under it holds on to it until it is settled.
 #[derive(Debug)]
 pub(crate) struct Tenure {
     pub(crate) worker: WorkerId,
-    valid_until: Mutex<Instant>,
+    valid_until: Mutex<Moment>,
 }
 
 impl Tenure {
-    fn new(worker: WorkerId, valid_until: Instant) -> Self {
+    fn new(worker: WorkerId, valid_until: Moment) -> Self {
         Self {
             worker,
             valid_until: Mutex::new(valid_until),
@@ -42,9 +45,9 @@ impl Tenure {
     }
 
     /// Whether it has not run out: judged by when the heartbeats were *sent*, so that it ends
-    /// here no later than in the database.
+    /// here no later than in the database, also when the machine was suspended.
     pub(crate) fn is_held(&self) -> bool {
-        Instant::now() < *lock(&self.valid_until)
+        Moment::now() < *lock(&self.valid_until)
     }
 }
 
@@ -57,7 +60,7 @@ impl Lease {
         name: &str,
         length: Duration,
     ) -> Result<Self, StoreError> {
-        let sent = Instant::now();
+        let sent = Moment::now();
         let (worker, now) = store.register_worker(name, length).await?;
         Ok(Self {
             store,
@@ -66,7 +69,7 @@ impl Lease {
             state: Mutex::new(State {
                 current: Arc::new(Tenure::new(worker, sent + length)),
                 retired: Vec::new(),
-                clock: (now, Instant::now()),
+                clock: (now, Moment::now()),
             }),
         })
     }
@@ -85,12 +88,12 @@ impl Lease {
     /// Goes on under a new lease. The old one ends when nothing is at work under it any more:
     /// then what it has leased without our knowing (a claim's answer was lost) is free for all.
     pub(crate) async fn replace(&self) -> Result<(), StoreError> {
-        let sent = Instant::now();
+        let sent = Moment::now();
         let registration = self.store.register_worker(&self.name, self.length);
         let (worker, now) = registration.await?;
         let tenure = Arc::new(Tenure::new(worker, sent + self.length));
         let mut state = lock(&self.state);
-        state.clock = (now, Instant::now());
+        state.clock = (now, Moment::now());
         let old = std::mem::replace(&mut state.current, tenure);
         state.retired.push(old);
         Ok(())
@@ -101,16 +104,22 @@ impl Lease {
     /// the `alarm`: producers do not know its sleeper yet.
     pub(crate) async fn keep_up(&self, alarm: &Alarm, pulse: &Pulse) {
         let mut wait = self.length / 3;
+        let mut outage = Outage::default();
         loop {
             tokio::time::sleep(wait).await;
             wait = match self.prolong_all(alarm).await {
                 Ok(()) => {
+                    if let Some(News { lasting, failures }) = outage.is_over() {
+                        tracing::info!(failures, ?lasting, "heartbeats succeed again");
+                    }
                     pulse.fine(Duty::Lease);
                     self.length / 3
                 }
                 Err(trouble) => {
                     let error = trouble.sentence();
-                    tracing::warn!(error, "heartbeat failed");
+                    if let Some(News { lasting, failures }) = outage.goes_on() {
+                        tracing::warn!(error, failures, ?lasting, "heartbeat failed");
+                    }
                     pulse.trouble(Duty::Lease, error);
                     (self.length / 10).min(Duration::from_secs(1))
                 }
@@ -165,14 +174,14 @@ impl Lease {
 
     /// False when the lease has run out.
     async fn prolong(&self, tenure: &Tenure) -> Result<bool, Trouble> {
-        let sent = Instant::now();
+        let sent = Moment::now();
         let heartbeat = self.store.heartbeat(tenure.worker, self.length);
         let Some(now) = within(self.length / 3, heartbeat).await? else {
             *lock(&tenure.valid_until) = sent;
             return Ok(false);
         };
         *lock(&tenure.valid_until) = sent + self.length;
-        lock(&self.state).clock = (now, Instant::now());
+        lock(&self.state).clock = (now, Moment::now());
         Ok(true)
     }
 }

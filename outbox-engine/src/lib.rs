@@ -28,6 +28,7 @@ mod summary;
 mod template;
 mod trouble;
 mod unknown;
+mod waiting;
 mod wake;
 mod worker;
 

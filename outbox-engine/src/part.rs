@@ -4,7 +4,7 @@ use crate::lease::Tenure;
 use crate::router::Router;
 use chrono::{DateTime, Utc};
 use outbox_channel::{ChannelName, Event, Receipt};
-use outbox_store::{FailedAttempt, Lane, Left, Outcome, ResultStatus, Wait};
+use outbox_store::{ClaimId, FailedAttempt, Lane, Left, Outcome, ResultStatus, Wait};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,20 +18,34 @@ pub(crate) struct Item {
     pub(crate) tenure: Arc<Tenure>,
     pub(crate) attempts: u32,
     pub(crate) takeovers: u32,
+    pub(crate) claim: ClaimId,
     /// An attempt began then, and nobody knows its outcome.
     pub(crate) began_at: Option<DateTime<Utc>>,
     /// The channels it goes to; empty for what is settled without any.
     pub(crate) channels: Vec<ChannelName>,
     /// Channels that an earlier event of the same key still waits for.
     pub(crate) behind: Vec<ChannelName>,
+    /// Not now: see [`Part::put_off`].
+    pub(crate) is_put_off: bool,
     /// Among the rows of its key that were claimed together.
     pub(crate) place: Option<Place>,
+}
+
+impl Item {
+    /// What has to be written one after the other has this in common: the rows of a run, and a
+    /// row with those that it is split into. `None`: it may be written at any time.
+    pub(crate) fn sequence(&self) -> Option<u64> {
+        let is_many = self.channels.len() > 1;
+        self.place
+            .map(|place| place.run)
+            .or_else(|| is_many.then_some(self.serial))
+    }
 }
 
 /// Where a row stands in a run: the rows of one key, claimed together, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Tells the run from all others of this process.
+    /// Tells the run from all others of this process, and from the serials of rows.
     pub(crate) run: u64,
     /// From 0.
     pub(crate) at: usize,
@@ -77,9 +91,20 @@ impl Part {
         part
     }
 
-    /// It is over for this channel, and the next of the key may go.
-    pub(crate) fn is_final(&self) -> bool {
-        self.outcome.is_some()
+    /// Not tried, and not to be tried together with another that workers died with.
+    pub(crate) fn put_off(item: &Item, channel: &ChannelName) -> Self {
+        let mut part = Self::given_back(item, channel);
+        let wait = Wait::For(Duration::from_secs(1));
+        part.left.iter_mut().for_each(|left| left.wait = wait);
+        part
+    }
+
+    /// It is over for this channel, and the next of the key may go at once. Behind a dead letter
+    /// it may once that is written: should this worker die before, the letter is sent once more,
+    /// and who took none of it the first time may take it then.
+    pub(crate) fn lets_the_next_go(&self) -> bool {
+        let outcome = self.outcome.as_ref();
+        outcome.is_some_and(|outcome| outcome.status != ResultStatus::Dead)
     }
 
     /// A dead letter that blocks its key waits for a human instead.

@@ -1,6 +1,8 @@
 //! Forgetting what is settled and old.
 
-use outbox_store::{Store, StoreError};
+use crate::trouble::{Trouble, within};
+use outbox_store::Store;
+use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 /// When settled events are forgotten.
@@ -16,9 +18,11 @@ pub struct Retention {
 
 impl Retention {
     const BATCH: u32 = 1_000;
+    /// A batch takes milliseconds.
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// Forgets what is old enough; says how many events.
-    pub(crate) async fn prune(self, store: &Store) -> Result<u64, StoreError> {
+    pub(crate) async fn prune(self, store: &Store) -> Result<u64, Trouble> {
         let (mut removed, mut from) = (0, Some(0));
         while let Some(start) = from {
             let left = u64::from(self.limit).saturating_sub(removed);
@@ -26,7 +30,7 @@ impl Retention {
                 break;
             }
             let batch = u32::try_from(left).unwrap_or(Self::BATCH).min(Self::BATCH);
-            let pruned = store.prune(self.days, batch, start).await?;
+            let pruned = within(Self::PATIENCE, store.prune(self.days, batch, start)).await?;
             removed += pruned.removed;
             from = pruned.next;
         }

@@ -1,42 +1,63 @@
-//! Writes outcomes down: one bounded queue, one writer, batches as large as what came together
+//! Writes outcomes down: one bounded queue, one writer, statements as large as what came together
 //! while the last batch was written.
 
-use crate::assembly::{Assembly, Finished, Ready, by_tenure};
+use crate::assembly::{Assembly, Finished};
 use crate::health::Duty;
 use crate::shared::Shared;
 use crate::summary::Summary;
 use crate::trouble::{Backoff, within};
+use crate::waiting::Waiting;
 use outbox_store::{Lane, Settlement, Wait, WorkerId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 const BATCH: usize = 500;
+/// So many statements are written at once, when there is enough to write.
+const WRITERS: usize = 3;
+/// What is worth a statement of its own while another is under way.
+const WORTH_IT: usize = BATCH / 2;
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Works until all senders are gone and everything is written, or the worker abandons it.
 pub(crate) async fn settle_all(shared: Arc<Shared>, mut finished: mpsc::Receiver<Finished>) {
-    let mut assembly = Assembly::default();
+    let (mut assembly, mut waiting) = (Assembly::default(), Waiting::default());
+    let mut writers: JoinSet<Vec<u64>> = JoinSet::new();
     let mut incoming = Vec::with_capacity(BATCH);
     let mut is_open = true;
-    while is_open {
+    while is_open || !waiting.ready.is_empty() || !writers.is_empty() {
+        // What cannot be written piles up in the queue of outcomes, which holds back claims.
+        let is_reading = is_open && waiting.ready.len() < BATCH;
         tokio::select! {
-            received = finished.recv_many(&mut incoming, BATCH) => is_open = received > 0,
+            received = finished.recv_many(&mut incoming, BATCH), if is_reading => {
+                is_open = received > 0;
+            }
+            Some(written) = writers.join_next() => match written {
+                Ok(sequences) => waiting.is_over(&sequences),
+                Err(error) => return tracing::error!(%error, "outcomes could not be written"),
+            },
             () = sleep_until(assembly.next_split()) => {}
         }
         let now = Instant::now();
-        let mut ready: Vec<Ready> = Vec::with_capacity(incoming.len());
         for finished in incoming.drain(..) {
-            assembly.add(finished, now, &mut ready);
+            assembly.add(finished, now, &mut waiting.ready);
         }
-        assembly.split(now, &mut ready);
+        assembly.split(now, &mut waiting.ready);
         if !is_open && !assembly.is_empty() {
             tracing::error!("some deliveries ended without telling how");
-            assembly.give_up(&mut ready);
+            assembly.give_up(&mut waiting.ready);
         }
-        for (tenure, batch) in by_tenure(ready) {
-            write(&shared, tenure.worker, batch).await;
+        while (writers.is_empty() || waiting.ready.len() >= WORTH_IT)
+            && writers.len() < WRITERS
+            && let Some(batch) = waiting.next_batch(BATCH)
+        {
+            let shared = Arc::clone(&shared);
+            writers.spawn(async move {
+                write(&shared, batch.tenure.worker, batch.rows).await;
+                batch.sequences
+            });
         }
     }
 }
@@ -49,7 +70,7 @@ async fn sleep_until(time: Option<Instant>) {
 }
 
 /// What is written in one statement.
-struct Batch {
+struct Statement {
     rows: Vec<Settlement>,
     /// An earlier try may have arrived, only its answer did not.
     is_repeated: bool,
@@ -61,52 +82,56 @@ struct Batch {
 /// written would be a message sent twice.
 async fn write(shared: &Shared, worker: WorkerId, rows: Vec<Settlement>) {
     let mut backoff = Backoff::up_to(LONGEST_RETRY);
-    let mut batches = vec![Batch {
+    let mut statements = vec![Statement {
         rows,
         is_repeated: false,
         is_plain: false,
     }];
-    while let Some(mut batch) = batches.pop() {
-        let settling = within(shared.patience, shared.store.settle(worker, &batch.rows));
+    while let Some(mut statement) = statements.pop() {
+        let settling = shared
+            .store
+            .settle(worker, &statement.rows, statement.is_repeated);
+        let settling = within(shared.patience, settling);
         let settled = tokio::select! {
             biased;
             settled = settling => settled,
             () = shared.abandoning.cancelled() => {
-                batches.push(batch);
-                return abandon(shared, &batches);
+                statements.push(statement);
+                return abandon(shared, &statements);
             }
         };
         match settled {
             Ok(lost) => {
                 shared.pulse.fine(Duty::Outcomes);
-                account(shared, &batch, &lost);
+                account(shared, &statement, &lost);
                 backoff.reset();
             }
             // Something in it cannot be stored: find out what, and store the rest.
-            Err(trouble) if !trouble.is_transient() && batch.rows.len() > 1 => {
-                batches.extend(batch.in_halves());
+            Err(trouble) if !trouble.is_transient() && statement.rows.len() > 1 => {
+                statements.extend(statement.in_halves());
             }
-            Err(trouble) if !trouble.is_transient() && !batch.is_plain => {
+            Err(trouble) if !trouble.is_transient() && !statement.is_plain => {
                 tracing::error!(
-                    event_id = batch.rows[0].event_id,
+                    event_id = statement.rows[0].event_id,
                     error = trouble.sentence(),
                     "an outcome cannot be stored, trying without what the provider said"
                 );
-                batches.push(batch.in_plain_words());
+                statements.push(statement.in_plain_words());
             }
             Err(trouble) => {
-                let again_in = backoff.next();
+                let (again_in, error) = (backoff.next(), trouble.sentence());
                 tracing::warn!(
-                    error = trouble.sentence(),
-                    rows = batch.rows.len(),
+                    error,
+                    rows = statement.rows.len(),
                     ?again_in,
                     "cannot write outcomes down, trying again"
                 );
-                batch.is_repeated = true;
-                batches.push(batch);
+                shared.pulse.trouble(Duty::Outcomes, error);
+                statement.is_repeated = true;
+                statements.push(statement);
                 tokio::select! {
                     biased;
-                    () = shared.abandoning.cancelled() => return abandon(shared, &batches),
+                    () = shared.abandoning.cancelled() => return abandon(shared, &statements),
                     () = tokio::time::sleep(again_in) => {}
                 }
             }
@@ -114,7 +139,7 @@ async fn write(shared: &Shared, worker: WorkerId, rows: Vec<Settlement>) {
     }
 }
 
-impl Batch {
+impl Statement {
     fn in_halves(mut self) -> [Self; 2] {
         let rows = self.rows.split_off(self.rows.len() / 2);
         [Self { rows, ..self }, self]
@@ -140,13 +165,13 @@ impl Batch {
     }
 }
 
-fn account(shared: &Shared, batch: &Batch, lost: &[(i64, Lane)]) {
-    for settlement in &batch.rows {
+fn account(shared: &Shared, statement: &Statement, lost: &[(i64, Lane)]) {
+    for settlement in &statement.rows {
         let is_it = |(event_id, lane): &(i64, Lane)| {
             *event_id == settlement.event_id && *lane == settlement.lane
         };
         let is_lost = lost.iter().any(is_it);
-        if is_lost && !batch.is_repeated {
+        if is_lost && !statement.is_repeated {
             tracing::warn!(
                 event_id = settlement.event_id, lane = ?settlement.lane,
                 outcomes = ?settlement.outcomes.iter().map(|o| o.status.as_str()).collect::<Vec<_>>(),
@@ -163,18 +188,21 @@ fn account(shared: &Shared, batch: &Batch, lost: &[(i64, Lane)]) {
         }
         shared.counters.add(Summary::of(settlement));
     }
-    shared.settled(&batch.rows);
+    shared.settled(&statement.rows);
 }
 
-fn abandon(shared: &Shared, batches: &[Batch]) {
-    let rows: usize = batches.iter().map(|batch| batch.rows.len()).sum();
+fn abandon(shared: &Shared, statements: &[Statement]) {
+    let rows: usize = statements
+        .iter()
+        .map(|statement| statement.rows.len())
+        .sum();
     tracing::error!(
         rows,
         "stopped before these outcomes could be written; their messages may be sent twice, \
          with the same id"
     );
-    for batch in batches {
-        shared.settled(&batch.rows);
+    for statement in statements {
+        shared.settled(&statement.rows);
     }
 }
 

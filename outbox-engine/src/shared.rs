@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) permits: Semaphore,
     /// Rows claimed and not settled.
     pub(crate) unsettled: AtomicUsize,
+    /// Of those, rows whose deliveries have not begun: their channels do not know of them yet.
+    pub(crate) in_hand: AtomicUsize,
     /// A delivery has finished, or a row is settled: there may be room for more.
     pub(crate) progress: Notify,
     pub(crate) alarm: Alarm,
@@ -85,6 +87,7 @@ impl Shared {
             patience,
             permits: Semaphore::new(options.concurrency),
             unsettled: AtomicUsize::new(0),
+            in_hand: AtomicUsize::new(0),
             progress: Notify::new(),
             alarm: Alarm::default(),
             counters: Counters::default(),

@@ -1,25 +1,28 @@
 //! A worker at work: from registering to the last outcome written.
 
 use crate::assembly::Finished;
-use crate::intake::Intake;
+use crate::intake::{Intake, Load};
 use crate::options::WorkerOptions;
 use crate::outlet::Outlet;
 use crate::settler::settle_all;
 use crate::shared::Shared;
 use crate::summary::Summary;
 use crate::trouble::{Trouble, within};
-use outbox_store::{Claimed, Claimer, Lane, StoreError, Wanted};
+use outbox_store::{Claimer, Lane, StoreError, Wanted};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
+use tokio_util::task::TaskTracker;
 
 /// Dropped, it begins nothing more, and what is under way ends by itself.
 pub(crate) struct Shift {
     pub(crate) shared: Arc<Shared>,
-    intake: Intake,
+    /// Begins deliveries, while the next claim is on its way.
+    starter: JoinHandle<TaskTracker>,
+    loads: mpsc::Sender<Load>,
     claimer: Claimer,
     batch_size: usize,
     /// Rows claimed and not settled, at most; one claim more may come.
@@ -48,9 +51,12 @@ impl Shift {
     pub(crate) fn begin(shared: Arc<Shared>, options: &WorkerOptions) -> Self {
         let max_unsettled = options.concurrency + 4 * options.batch_size;
         let (finished, outcomes) = mpsc::channel(max_unsettled);
+        let (loads, arriving) = mpsc::channel(1);
+        let intake = Intake::new(Arc::clone(&shared), finished, options.batch_size);
         Self {
             desk: tokio::spawn(keep_books(Arc::clone(&shared), outcomes)),
-            intake: Intake::new(Arc::clone(&shared), finished, options.batch_size),
+            starter: tokio::spawn(intake.run(arriving)),
+            loads,
             claimer: Claimer::default(),
             batch_size: options.batch_size,
             max_unsettled,
@@ -63,7 +69,7 @@ impl Shift {
 
     /// Whether outcomes can no longer be written down, which would be a defect.
     pub(crate) fn is_broken(&self) -> bool {
-        self.desk.is_finished()
+        self.desk.is_finished() || self.starter.is_finished()
     }
 
     /// Claims for every lane that has room and begins to deliver.
@@ -77,14 +83,15 @@ impl Shift {
         }
         self.last_claim = Instant::now();
         let is_sweep_put_off = !self.claimer.sweep_due_in().is_zero();
-        let rows = within(self.shared.patience, self.claim_rows(&wanted)).await?;
-        let count = rows.len();
+        let load = within(self.shared.patience, self.claim_rows(&wanted)).await?;
+        let count = load.rows.len();
         let took_all = |wanted: &Wanted| {
-            let taken = rows.iter().filter(|row| row.lane == wanted.lane).count();
+            let rows = load.rows.iter();
+            let taken = rows.filter(|row| row.lane == wanted.lane).count();
             wanted.room > 0 && taken >= wanted.room.min(1_000)
         };
         let is_full = wanted.iter().any(took_all) || count >= 1_000 || self.claimer.met_waiting();
-        self.take_in(rows, true).await;
+        self.take_in(load, true).await;
         if is_full {
             return Ok(Claim::Full);
         }
@@ -103,9 +110,11 @@ impl Shift {
         let all_closed = shared.outlets.values().all(|outlet| outlet.is_closed());
         let mut unrouted = if all_closed { budget } else { 0 };
         let mut is_worth_it = all_closed;
+        let in_hand = shared.in_hand.load(Ordering::Relaxed);
         let mut wanted = Vec::with_capacity(shared.outlets.len() + 1);
         for (name, outlet) in shared.outlets.iter() {
-            let room = outlet.room_to_claim(self.batch_size).min(budget);
+            let room = outlet.room_to_claim(self.batch_size);
+            let room = room.saturating_sub(in_hand).min(budget);
             is_worth_it |= outlet.is_worth_claiming(room, self.batch_size);
             unrouted = unrouted.max(room);
             wanted.push(Wanted {
@@ -151,12 +160,12 @@ impl Shift {
                 continue;
             }
             self.claimer = Claimer::default();
-            let rows = self.claim_rows(&self.only(lane, room)).await?;
-            if rows.is_empty() && !self.claimer.met_waiting() {
+            let load = self.claim_rows(&self.only(lane, room)).await?;
+            if load.rows.is_empty() && !self.claimer.met_waiting() {
                 break;
             }
-            left = left.saturating_sub(rows.len());
-            self.take_in(rows, false).await;
+            left = left.saturating_sub(load.rows.len());
+            self.take_in(load, false).await;
         }
         Ok(left)
     }
@@ -179,7 +188,7 @@ impl Shift {
             .collect()
     }
 
-    async fn claim_rows(&mut self, wanted: &[Wanted]) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim_rows(&mut self, wanted: &[Wanted]) -> Result<Load, StoreError> {
         if self.is_claim_lost {
             // Rows that the server leased, but whose names we never heard, would be ours for as
             // long as that lease is kept up.
@@ -187,22 +196,24 @@ impl Shift {
         }
         let tenure = self.shared.lease.current();
         if !tenure.is_held() {
-            return Ok(Vec::new());
+            return Ok(Load::new(tenure, Vec::new()));
         }
         // Also when this future is dropped before the answer is there.
         self.is_claim_lost = true;
         let store = &self.shared.store;
         let rows = self.claimer.claim(store, tenure.worker, wanted).await?;
         self.is_claim_lost = false;
-        self.intake.tenure = tenure;
-        Ok(rows)
+        Ok(Load::new(tenure, rows))
     }
 
-    async fn take_in(&mut self, rows: Vec<Claimed>, within_room: bool) {
-        self.shared
-            .unsettled
-            .fetch_add(rows.len(), Ordering::Relaxed);
-        self.intake.start(rows, within_room).await;
+    async fn take_in(&mut self, mut load: Load, within_room: bool) {
+        load.within_room = within_room;
+        let count = load.rows.len();
+        self.shared.unsettled.fetch_add(count, Ordering::Relaxed);
+        self.shared.in_hand.fetch_add(count, Ordering::Relaxed);
+        if self.loads.send(load).await.is_err() {
+            tracing::error!("what was claimed cannot be begun");
+        }
     }
 
     /// Waits until everything that was claimed is settled.
@@ -216,8 +227,13 @@ impl Shift {
     /// back, writes everything down.
     pub(crate) async fn end(self, grace: Duration) -> Summary {
         let stop_by = self.shared.stop(grace);
-        let deliveries = self.intake.close();
-        if tokio::time::timeout_at(stop_by.into(), deliveries.wait())
+        drop(self.loads);
+        let deliveries = async {
+            if let Ok(deliveries) = self.starter.await {
+                deliveries.wait().await;
+            }
+        };
+        if tokio::time::timeout_at(stop_by.into(), deliveries)
             .await
             .is_err()
         {

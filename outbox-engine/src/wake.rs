@@ -1,7 +1,7 @@
 //! When a worker that found nothing to do looks again.
 
 use crate::shared::Shared;
-use crate::trouble::{Trouble, within};
+use crate::trouble::{News, Outage, Trouble, within};
 use futures_util::FutureExt;
 use outbox_store::{Listener, Store, WorkerId};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -76,6 +76,10 @@ impl Bell {
     }
 
     async fn tell(&mut self, shared: &Shared, asleep: bool) -> Result<bool, Trouble> {
+        if !shared.store.can_listen() {
+            // Producers would pay for calls that nobody hears.
+            return Ok(false);
+        }
         let news = (shared.lease.current().worker, asleep);
         // A new worker counts as awake.
         if self.told.unwrap_or((news.0, false)) == news {
@@ -93,6 +97,7 @@ pub(crate) struct Ears {
     store: Store,
     listener: Option<Listener>,
     next_try: Instant,
+    deaf: Outage,
 }
 
 impl Ears {
@@ -103,6 +108,7 @@ impl Ears {
             store,
             listener: None,
             next_try: Instant::now(),
+            deaf: Outage::default(),
         }
     }
 
@@ -120,22 +126,34 @@ impl Ears {
             }
         }
         if let Err(error) = heard {
-            tracing::warn!(error = error.sentence(), "not listening, polling only");
+            self.is_deaf(&error.sentence());
             self.listener = None;
+        }
+    }
+
+    fn is_deaf(&mut self, error: &str) {
+        if let Some(News { lasting, failures }) = self.deaf.goes_on() {
+            tracing::warn!(error, failures, ?lasting, "not listening, polling only");
         }
     }
 
     /// Returns when the worker listens: calls before this moment were not heard.
     async fn listen(&mut self) {
+        if !self.store.can_listen() {
+            return std::future::pending().await;
+        }
         loop {
             tokio::time::sleep_until(self.next_try.into()).await;
             match within(Self::RETRY, self.store.listen()).await {
                 Ok(listener) => {
                     self.listener = Some(listener);
+                    if let Some(News { lasting, failures }) = self.deaf.is_over() {
+                        tracing::info!(failures, ?lasting, "listening again");
+                    }
                     return;
                 }
                 Err(trouble) => {
-                    tracing::warn!(error = trouble.sentence(), "not listening, polling only");
+                    self.is_deaf(&trouble.sentence());
                     self.next_try = Instant::now() + Self::RETRY;
                 }
             }

@@ -43,6 +43,8 @@ impl Worker {
     /// Registering takes milliseconds; a connection may be dead without anybody noticing.
     const PATIENCE: Duration = Duration::from_secs(10);
     const LONGEST_RETRY: Duration = Duration::from_secs(10);
+    /// A batch that somebody waits for does not try again.
+    const BATCH_PATIENCE: Duration = Duration::from_secs(30);
 
     /// A worker over `channels`, which `router` leads to.
     #[must_use]
@@ -126,11 +128,12 @@ impl Worker {
     /// written down all the same.
     ///
     /// # Errors
-    /// When the worker cannot register, or the claim fails.
+    /// When the worker cannot register, or the claim fails or gets no answer in time.
     pub async fn dispatch(&self, limit: usize) -> Result<Summary, StoreError> {
         let begun = Instant::now();
         let nobodys_health = watch::Sender::new(Health::Starting);
-        let mut shift = self.begin_shift(nobodys_health).await?;
+        let store = self.store.clone().within(Self::BATCH_PATIENCE);
+        let mut shift = self.begin_shift(store, nobodys_health).await?;
         let claimed = shift.claim_up_to(limit).await;
         shift.drain().await;
         let summary = shift.end(self.options.shutdown_grace).await;
@@ -144,14 +147,14 @@ impl Worker {
     /// # Errors
     /// When a statement fails.
     pub async fn prune(&self) -> Result<u64, StoreError> {
-        self.options.retention.prune(&self.store).await
+        Ok(self.options.retention.prune(&self.store).await?)
     }
 
     /// As [`begin_shift`](Self::begin_shift), through trouble that passes.
     async fn begin_patiently(&self) -> Result<Shift, StoreError> {
         let mut backoff = Backoff::up_to(Self::LONGEST_RETRY);
         loop {
-            let beginning = self.begin_shift(self.health.clone());
+            let beginning = self.begin_shift(self.store.clone(), self.health.clone());
             let error = match within(Self::PATIENCE, beginning).await {
                 Ok(shift) => return Ok(shift),
                 Err(Trouble::Store(error)) if !error.is_transient() => return Err(error),
@@ -164,8 +167,12 @@ impl Worker {
         }
     }
 
-    async fn begin_shift(&self, health: watch::Sender<Health>) -> Result<Shift, StoreError> {
-        let (store, router) = (self.store.clone(), Arc::clone(&self.router));
+    async fn begin_shift(
+        &self,
+        store: Store,
+        health: watch::Sender<Health>,
+    ) -> Result<Shift, StoreError> {
+        let router = Arc::clone(&self.router);
         let (outlets, pulse) = (Arc::clone(&self.outlets), Pulse::new(health));
         let shared = Shared::begin(store, router, outlets, pulse, &self.options).await?;
         Ok(Shift::begin(shared, &self.options))

@@ -3,7 +3,13 @@
 -- those that the worker still holds; the others must not be sent.
 UPDATE outbox_queue q
 SET began_at = now()
-FROM unnest($2::bigint[], $3::text[]) AS row (event_id, channel)
-WHERE q.event_id = row.event_id AND q.channel = row.channel AND q.worker = $1
-  AND ($1::int IS NOT NULL OR (SELECT count(*) FROM generate_series(1, 4000000)) > 0)
+WHERE q.ctid = ANY (ARRAY(
+    SELECT leased.ctid
+    FROM unnest($2::bigint[], $3::text[]) AS row (event_id, channel)
+    CROSS JOIN LATERAL (
+        SELECT s.ctid FROM outbox_queue s
+        WHERE s.event_id = row.event_id AND s.channel = row.channel AND s.worker = $1
+        OFFSET 0
+    ) leased))
+  AND q.worker = $1
 RETURNING q.event_id AS "event_id!", q.channel AS "channel!"

@@ -17,9 +17,6 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     WHERE NOT EXISTS (
         SELECT FROM outbox_channels c
         WHERE c.name = w.channel AND (c.paused_at IS NOT NULL OR c.down_until > now()))
-    -- Always true, and costly unless $1 is known when planning: a plan that is kept, made
-    -- while the tables were small, would walk over the whole backlog of the next rush.
-    AND ($1::int IS NOT NULL OR (SELECT count(*) FROM generate_series(1, 4000000)) > 0)
 ), alive AS MATERIALIZED (
     SELECT array_agg(id) AS ids FROM outbox_workers WHERE alive_until > now()
 ), picked AS MATERIALIZED (
@@ -144,12 +141,14 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     RETURNING q.event_id
 ), claimed AS (
     UPDATE outbox_queue q
-    SET worker = $1, takeovers = q.takeovers + (q.worker IS NOT NULL)::int::smallint
+    SET worker = $1, claims = q.claims % 32767 + 1,
+        takeovers = q.takeovers + (q.worker IS NOT NULL)::int::smallint
     WHERE q.ctid = ANY (ARRAY(SELECT ctid FROM picked WHERE key IS NULL))
     RETURNING q.*
 ), claimed_in_order AS (
     UPDATE outbox_queue q
-    SET worker = $1, takeovers = q.takeovers + (q.worker IS NOT NULL)::int::smallint
+    SET worker = $1, claims = q.claims % 32767 + 1,
+        takeovers = q.takeovers + (q.worker IS NOT NULL)::int::smallint
     FROM taken
     WHERE q.channel = taken.channel AND q.event_id = taken.event_id
     RETURNING q.*
@@ -168,6 +167,7 @@ SELECT (SELECT count(*) FROM blocked) AS "blocked!",
        c.due_at      AS "due_at?",
        c.attempt     AS "attempt?",
        c.takeovers   AS "takeovers?",
+       c.claims      AS "claim?",
        c.began_at    AS "began_at?",
        -- Channels that an earlier event of the key still waits for.
        CASE WHEN c.channel = '' AND c.key IS NOT NULL THEN

@@ -10,8 +10,6 @@ WITH gone AS (
       AND d.fell_back_to IS NULL
       AND NOT EXISTS (SELECT FROM outbox_queue q
                       WHERE q.event_id = d.event_id AND q.channel = d.channel)
-    -- Always true, and costly unless $1 is known when planning.
-    AND ($1::bigint[] IS NOT NULL OR (SELECT count(*) FROM generate_series(1, 4000000)) > 0)
     RETURNING d.*
 ), requeued AS (
     INSERT INTO outbox_queue (event_id, channel, due_at, priority, key)

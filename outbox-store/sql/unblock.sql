@@ -10,4 +10,3 @@ CROSS JOIN LATERAL (
     ORDER BY s.event_id LIMIT 1
 ) next
 WHERE next.blocked AND q.event_id = next.event_id AND q.channel = freed.channel AND q.blocked
-  AND ($1::text[] IS NOT NULL OR (SELECT count(*) FROM generate_series(1, 4000000)) > 0)

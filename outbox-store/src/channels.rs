@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use crate::fault::{Step, around};
+use crate::operate::wake_workers;
 use crate::store::Store;
 use chrono::{DateTime, Utc};
 use outbox_channel::ChannelName;
@@ -91,8 +92,8 @@ impl Store {
             .map_err(StoreError::during("say that a channel is up"))
     }
 
-    /// Pauses a channel for all workers, or resumes it. False: no worker has made a channel of
-    /// that name known.
+    /// Pauses a channel for all workers, or resumes it, which wakes those that sleep. False: no
+    /// worker has made a channel of that name known.
     ///
     /// # Errors
     /// When the statement fails.
@@ -101,10 +102,20 @@ impl Store {
         name: &ChannelName,
         paused: bool,
     ) -> Result<bool, StoreError> {
-        sqlx::query_file_scalar!("sql/pause_channel.sql", name.as_str(), paused)
-            .fetch_optional(&self.pool)
+        self.set_paused(name, paused)
             .await
-            .map(|found| found.is_some())
             .map_err(StoreError::during("pause or resume a channel"))
+    }
+
+    async fn set_paused(&self, name: &ChannelName, paused: bool) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.begin_read_committed().await?;
+        let found = sqlx::query_file_scalar!("sql/pause_channel.sql", name.as_str(), paused)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if !paused {
+            wake_workers(&mut transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(found.is_some())
     }
 }

@@ -48,6 +48,17 @@ pub struct Wanted {
     pub room: usize,
 }
 
+/// Tells the claims of a row from each other: what one worker writes about a row under an earlier
+/// claim, because the answer of the first try was lost, must not touch the row that it has claimed
+/// again since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimId(pub(crate) i16);
+
+impl ClaimId {
+    /// That of a row which has never been claimed before.
+    pub const FIRST: Self = Self(1);
+}
+
 /// A leased row with its event.
 #[derive(Debug, Clone)]
 pub struct Claimed {
@@ -59,6 +70,8 @@ pub struct Claimed {
     pub attempts: u32,
     /// How often a worker died, or lost its lease, while it had this row.
     pub takeovers: u32,
+    /// Tells this claim of the row from those before and after it.
+    pub claim: ClaimId,
     /// An attempt began then, by the database's clock, and nobody knows its outcome.
     pub began_at: Option<DateTime<Utc>>,
     /// Of an unrouted row: channels that an earlier event of the same key still waits for.
@@ -104,6 +117,7 @@ struct Answer {
     due_at: Option<DateTime<Utc>>,
     attempt: Option<i32>,
     takeovers: Option<i16>,
+    claim: Option<i16>,
     began_at: Option<DateTime<Utc>>,
     behind: Option<Vec<String>>,
     event_type: Option<String>,
@@ -372,6 +386,7 @@ impl Answer {
             event,
             attempts: self.attempt?.unsigned_abs(),
             takeovers: self.takeovers?.unsigned_abs().into(),
+            claim: ClaimId(self.claim?),
             began_at: self.began_at,
             behind: behind
                 .filter_map(|name| ChannelName::try_from(name).ok())

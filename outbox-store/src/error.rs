@@ -1,6 +1,8 @@
 //! What can go wrong between us and PostgreSQL.
 
-use std::error::Error;
+use crate::connections::no_answer;
+use std::io;
+use std::time::Duration;
 
 /// A statement did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +19,16 @@ impl StoreError {
         move |source| Self { operation, source }
     }
 
+    /// Nothing was heard of `operation` within `limit`: it may have been done or not.
+    #[must_use]
+    pub fn no_answer(operation: &'static str, limit: Duration) -> Self {
+        let late = io::Error::new(io::ErrorKind::TimedOut, no_answer(limit));
+        Self::during(operation)(late.into())
+    }
+
     /// Whether the same call may succeed later: the server is away, full, read-only, busy or
-    /// restarting, or the transaction lost a race. False means that the statement itself does
-    /// not fit this database
+    /// restarting, does not let us in, or the transaction lost a race. False means that the
+    /// statement itself does not fit this database, or a value in it
     /// ([error codes](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -32,24 +41,53 @@ impl StoreError {
                     | sqlx::Error::Encode(_)
             );
         };
-        // Class 08 connection, 25006 read-only, 40 rollback, 53 resources, 55 not in a state to
-        // do it (a lock not to be had), 57 operator intervention, 58 system error.
         let code = error.code().unwrap_or_default();
-        code == "25006"
-            || ["08", "40", "53", "55", "57", "58"].contains(&code.get(..2).unwrap_or(""))
+        Self::TRANSIENT.contains(&&*code)
+            || Self::TRANSIENT_CLASSES.contains(&code.get(..2).unwrap_or(""))
     }
 
-    /// The whole chain in one sentence.
+    /// Connection, authorization (a password is changed here and there, not in one instant),
+    /// rollback, resources, not in a state to do it (a lock not to be had), operator
+    /// intervention, system error, snapshot too old.
+    const TRANSIENT_CLASSES: [&str; 8] = ["08", "28", "40", "53", "55", "57", "58", "72"];
+
+    /// Read-only; a transaction that failed before, was idle or open for too long; a prepared
+    /// statement that is there already, is not, or no longer fits the tables.
+    const TRANSIENT: [&str; 7] = [
+        "25006", "25P02", "25P03", "25P04", "42P05", "26000", "0A000",
+    ];
+
+    /// The server is there, and takes no connection at the moment.
+    pub(crate) fn is_server_busy(&self) -> bool {
+        let code = self.code();
+        code.is_some_and(|code| ["53300", "57P03"].contains(&&*code))
+    }
+
+    fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+        self.source.as_database_error()?.code()
+    }
+
+    /// All that is known, in one sentence, with the server's error code for whoever looks it up.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        text
+        // Their own texts repeat what is beneath them, or leave out what helps.
+        let reason = match &self.source {
+            sqlx::Error::Database(error) => error.message().to_owned(),
+            sqlx::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                "the connection was closed by the server, or on the way to it".to_owned()
+            }
+            sqlx::Error::Io(error) => error.to_string(),
+            error => error.to_string(),
+        };
+        let code = self.code().map(|code| format!(" (SQLSTATE {code})"));
+        let hint = match self.code().as_deref() {
+            Some("42P05" | "26000") => {
+                "; is there a connection pooler in front of the database? then add \
+                 `pgbouncer=true` to the parameters of its URL"
+            }
+            _ => "",
+        };
+        format!("{self}: {reason}{}{hint}", code.unwrap_or_default())
     }
 }
 

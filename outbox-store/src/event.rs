@@ -72,6 +72,12 @@ pub struct EventResult {
     pub provider_id: Option<String>,
     /// The channel that took over.
     pub fell_back_to: Option<String>,
+    /// What the provider has reported since, see [`ReportedStatus`](outbox_channel::ReportedStatus).
+    pub reported: Option<String>,
+    /// Its word or number for why.
+    pub reported_code: Option<String>,
+    /// When it first said so.
+    pub reported_at: Option<DateTime<Utc>>,
 }
 
 /// A delivery that is left to do.

@@ -243,12 +243,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Candidate>, sqlx::Error> {
         let results = filter.status.map(EventStatus::results);
-        let mut transaction = self.begin_read_committed().await?;
-        // The statement is made for everything that may be asked, and looks costly to PostgreSQL:
-        // compiling it would take a hundred times as long as running it.
-        sqlx::raw_sql("SET LOCAL jit = off")
-            .execute(&mut *transaction)
-            .await?;
+        let mut transaction = self.begin_planned().await?;
         let candidates = sqlx::query_file_as!(
             Candidate,
             "sql/list_events.sql",

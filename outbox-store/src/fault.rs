@@ -1,5 +1,6 @@
 //! Where tests kill the process: before and after each statement and each send on the way from
-//! claim to settle. Without the feature `fault-points` there is nothing here but names.
+//! claim to settle, of pruning, and of what an operator decides by hand. Without the feature
+//! `fault-points` there is nothing here but names.
 
 /// Declares the steps once, so that none can be left out of a list of all.
 macro_rules! steps {
@@ -27,7 +28,11 @@ steps! {
     DropOrphans "orphans", Begin "begin", Unblock "unblock", Commit "commit",
     Channels "channels", BeginAttempts "begin_attempts", Send "send", Verify "verify",
     ChannelDown "channel_down", ChannelUp "channel_up", Settle "settle", Asleep "asleep",
-    NextDue "next_due", Heartbeat "heartbeat", Deregister "deregister",
+    Listen "listen", NextDue "next_due", Heartbeat "heartbeat", Deregister "deregister",
+    ForgetReceipts "forget_receipts", Prune "prune", Forget "forget",
+    LockUndelivered "lock_undelivered", SettleByHand "settle_by_hand",
+    Undelivered "undelivered", LockEvents "lock_events", Replay "replay",
+    WakeWorkers "wake_workers",
 }
 
 /// The call, and nothing else.

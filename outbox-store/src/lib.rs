@@ -19,6 +19,7 @@
 
 mod channels;
 mod claim;
+mod connections;
 mod enqueue;
 mod error;
 mod event;
@@ -28,6 +29,7 @@ pub mod fault;
 mod listen;
 mod migrate;
 mod operate;
+mod receipts;
 mod report;
 mod retention;
 mod settle;
@@ -35,7 +37,8 @@ mod store;
 mod worker;
 
 pub use channels::ChannelState;
-pub use claim::{Claimed, Claimer, Lane, Wanted};
+pub use claim::{ClaimId, Claimed, Claimer, Lane, Wanted};
+pub use connections::Connections;
 pub use enqueue::{EnqueueError, NewEvent, enqueue, enqueue_many};
 pub use error::{OpenError, StoreError};
 pub use event::{EventAttempt, EventDetails, EventFacts, EventResult, EventWork};
@@ -43,8 +46,9 @@ pub use events::{EventFilter, EventPage, EventStatus, EventSummary};
 pub use listen::Listener;
 pub use migrate::{Migration, MigrationStatus};
 pub use operate::{InFlight, Operated, Replay};
+pub use receipts::Recorded;
 pub use report::{Backlog, Settled, WorkerState};
 pub use retention::Pruned;
 pub use settle::{FailedAttempt, Left, Outcome, ResultStatus, Settlement, Wait};
-pub use store::{Store, StoreOptions};
+pub use store::{Pooler, Store, StoreOptions};
 pub use worker::WorkerId;

@@ -1,6 +1,7 @@
 //! The wake-up call.
 
 use crate::error::StoreError;
+use crate::fault::{Step, around};
 use crate::store::Store;
 use sqlx::postgres::PgListener;
 
@@ -10,17 +11,16 @@ use sqlx::postgres::PgListener;
 pub struct Listener(PgListener);
 
 impl Store {
-    /// Listens on a connection of its own.
+    /// Listens on a connection of its own. Only where [calls can be heard](Self::can_listen).
     ///
     /// # Errors
     /// When the connection cannot be had.
     pub async fn listen(&self) -> Result<Listener, StoreError> {
         let during = StoreError::during("listen for new events");
         let listening = async {
-            let options = (*self.pool.connect_options()).clone();
             let pool = sqlx::postgres::PgPoolOptions::new()
                 .max_connections(1)
-                .connect_lazy_with(options);
+                .connect_lazy_with(self.pool.connect_options());
             let mut listener = PgListener::connect_with(&pool).await?;
             let name: String = sqlx::query_file_scalar!("sql/wake_up_channel.sql")
                 .fetch_one(&self.pool)
@@ -28,7 +28,10 @@ impl Store {
             listener.listen(&name).await?;
             Ok(listener)
         };
-        listening.await.map(Listener).map_err(during)
+        around(Step::Listen, listening)
+            .await
+            .map(Listener)
+            .map_err(during)
     }
 }
 

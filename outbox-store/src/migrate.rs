@@ -15,11 +15,18 @@ pub struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    file: "0001_outbox.sql",
-    sql: include_str!("../../migrations/0001_outbox.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        file: "0001_outbox.sql",
+        sql: include_str!("../../migrations/0001_outbox.sql"),
+    },
+    Migration {
+        version: 3,
+        file: "0003_receipts.sql",
+        sql: include_str!("../../migrations/0003_receipts.sql"),
+    },
+];
 
 /// What a database has and what it lacks.
 #[derive(Debug, Clone)]

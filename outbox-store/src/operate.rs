@@ -5,6 +5,7 @@
 
 use crate::error::StoreError;
 use crate::events::EventStatus;
+use crate::fault::{Step, around};
 use crate::settle::{ResultStatus, unblock};
 use crate::store::Store;
 use outbox_channel::ChannelName;
@@ -159,21 +160,19 @@ impl Store {
         event_ids: &[i64],
         replay: &Replay,
     ) -> Result<Vec<Operated>, sqlx::Error> {
-        let mut transaction = self.begin_read_committed().await?;
-        let known = sqlx::query_file_scalar!("sql/lock_events.sql", event_ids)
-            .fetch_all(&mut *transaction)
-            .await?;
-        let replayed = sqlx::query_file!(
+        let mut transaction = around(Step::Begin, self.begin_planned()).await?;
+        let lock = sqlx::query_file_scalar!("sql/lock_events.sql", event_ids);
+        let known = around(Step::LockEvents, lock.fetch_all(&mut *transaction)).await?;
+        let replay = sqlx::query_file!(
             "sql/replay.sql",
             &known,
             replay.channel.as_ref().map(ChannelName::as_str),
             &replay.results() as &[&str],
             replay.is_for_held(),
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
+        );
+        let replayed = around(Step::Replay, replay.fetch_all(&mut *transaction)).await?;
         wake_workers(&mut transaction).await?;
-        transaction.commit().await?;
+        around(Step::Commit, transaction.commit()).await?;
         let rows = replayed.into_iter().map(|row| (row.event_id, row.channel));
         Ok(operated(known, rows, Vec::new()))
     }
@@ -210,33 +209,30 @@ impl Store {
         channel: Option<&ChannelName>,
         verdict: &Verdict,
     ) -> Result<Rows, sqlx::Error> {
-        let mut transaction = self.begin_read_committed().await?;
-        let (ids, lanes): (Vec<i64>, Vec<String>) = sqlx::query_file!(
+        let mut transaction = around(Step::Begin, self.begin_planned()).await?;
+        let lock = sqlx::query_file!(
             "sql/lock_undelivered.sql",
             event_ids,
             channel.map(ChannelName::as_str),
             verdict.only_held,
-        )
-        .fetch_all(&mut *transaction)
-        .await?
-        .into_iter()
-        .map(|row| (row.event_id, row.channel))
-        .unzip();
-        let settled = sqlx::query_file!(
+        );
+        let locked = around(Step::LockUndelivered, lock.fetch_all(&mut *transaction)).await?;
+        let locked = locked.into_iter().map(|row| (row.event_id, row.channel));
+        let (ids, lanes): (Vec<i64>, Vec<String>) = locked.unzip();
+        let settle = sqlx::query_file!(
             "sql/settle_by_hand.sql",
             &ids,
             &lanes,
             verdict.status.as_str(),
             verdict.code,
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
+        );
+        let settled = around(Step::SettleByHand, settle.fetch_all(&mut *transaction)).await?;
         let keys = settled
             .iter()
             .filter_map(|row| Some((row.channel.clone(), row.key.clone()?)));
         unblock(&mut *transaction, keys).await?;
         wake_workers(&mut transaction).await?;
-        transaction.commit().await?;
+        around(Step::Commit, transaction.commit()).await?;
         let rows = settled.into_iter().map(|row| (row.event_id, row.channel));
         Ok(rows.collect())
     }
@@ -248,14 +244,13 @@ impl Store {
         channel: Option<&ChannelName>,
         verdict: &Verdict,
     ) -> Result<(Vec<i64>, Vec<(i64, InFlight)>), sqlx::Error> {
-        let rows = sqlx::query_file!(
+        let undelivered = sqlx::query_file!(
             "sql/undelivered.sql",
             event_ids,
             channel.map(ChannelName::as_str),
             verdict.only_held,
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        );
+        let rows = around(Step::Undelivered, undelivered.fetch_all(&self.pool)).await?;
         let known = rows.iter().map(|row| row.event_id).collect();
         let left = rows.into_iter().filter_map(|row| {
             let in_flight = InFlight {
@@ -301,9 +296,11 @@ fn operated(
 }
 
 /// There is something for workers that sleep.
-async fn wake_workers(transaction: &mut PgTransaction<'static>) -> Result<(), sqlx::Error> {
-    sqlx::query_file!("sql/wake_workers.sql")
-        .fetch_optional(&mut **transaction)
+pub(crate) async fn wake_workers(
+    transaction: &mut PgTransaction<'static>,
+) -> Result<(), sqlx::Error> {
+    let wake = sqlx::query_file!("sql/wake_workers.sql");
+    around(Step::WakeWorkers, wake.fetch_optional(&mut **transaction))
         .await
         .map(drop)
 }

@@ -1,6 +1,7 @@
 //! Forgetting what is settled and old.
 
 use crate::error::StoreError;
+use crate::fault::{Step, around};
 use crate::store::Store;
 
 /// What one batch of pruning did.
@@ -15,7 +16,8 @@ pub struct Pruned {
 impl Store {
     /// Removes events settled more than `days` ago, looking at no more than `limit` (at most
     /// 10,000), from after event id `from` on. What is unsettled is never removed. Ids grow with
-    /// time, so it goes no further than the first batch in which no event is old enough.
+    /// time, so it goes no further than the first batch in which no event is old enough. The first
+    /// batch also forgets reports of that age about messages of which nothing is known.
     ///
     /// # Errors
     /// When the statement fails; nothing is removed then.
@@ -28,18 +30,20 @@ impl Store {
     /// Locks first and looks again, so that no event goes that an operator has just replayed.
     async fn prune_batch(&self, days: f64, limit: u32, from: i64) -> Result<Pruned, sqlx::Error> {
         let limit = i64::from(limit.min(10_000));
-        let mut transaction = self.begin_read_committed().await?;
-        let batch = sqlx::query_file!("sql/prune.sql", days, limit, from)
-            .fetch_one(&mut *transaction)
-            .await?;
+        let mut transaction = around(Step::Begin, self.begin_planned()).await?;
+        if from == 0 {
+            let forget = sqlx::query_file!("sql/forget_receipts.sql", days, limit);
+            around(Step::ForgetReceipts, forget.execute(&mut *transaction)).await?;
+        }
+        let prune = sqlx::query_file!("sql/prune.sql", days, limit, from);
+        let batch = around(Step::Prune, prune.fetch_one(&mut *transaction)).await?;
         let removed = if batch.settled.is_empty() {
             0
         } else {
-            sqlx::query_file_scalar!("sql/forget.sql", &batch.settled)
-                .fetch_one(&mut *transaction)
-                .await?
+            let forget = sqlx::query_file_scalar!("sql/forget.sql", &batch.settled);
+            around(Step::Forget, forget.fetch_one(&mut *transaction)).await?
         };
-        transaction.commit().await?;
+        around(Step::Commit, transaction.commit()).await?;
         Ok(Pruned {
             removed: removed.unsigned_abs(),
             next: batch.next,

@@ -1,6 +1,6 @@
 //! Writing down what became of leased rows, in batches.
 
-use crate::claim::Lane;
+use crate::claim::{ClaimId, Lane};
 use crate::error::StoreError;
 use crate::fault::{Step, around};
 use crate::store::Store;
@@ -115,6 +115,8 @@ pub struct Settlement {
     pub event_id: i64,
     /// The row's lane.
     pub lane: Lane,
+    /// By which claim it is leased.
+    pub claim: ClaimId,
     /// Whether the event has a key: then the next of the key has to be let go.
     pub is_keyed: bool,
     /// What is final.
@@ -132,7 +134,8 @@ const LONGEST_WAIT: Duration = Duration::from_hours(24 * 365);
 /// The statement's parameters: a column each, a row an element.
 #[derive(Default)]
 struct Columns {
-    done: (Vec<i64>, Vec<String>),
+    done: (Vec<i64>, Vec<String>, Vec<i16>, Vec<bool>),
+    is_repeated: bool,
     result_event: Vec<i64>,
     result_lane: Vec<String>,
     result_channel: Vec<String>,
@@ -165,6 +168,9 @@ impl Columns {
         let lane = settlement.lane.as_str();
         self.done.0.push(settlement.event_id);
         self.done.1.push(lane.to_owned());
+        self.done.2.push(settlement.claim.0);
+        let moves = |left: &Left| settlement.lane.channel() != Some(&left.channel);
+        self.done.3.push(settlement.left.iter().any(moves));
         for outcome in &settlement.outcomes {
             self.add_outcome(settlement.event_id, lane, outcome);
         }
@@ -228,7 +234,8 @@ fn to_int(count: u32) -> i32 {
 impl Store {
     /// Settles leased rows in one statement, all or none, and returns the rows that the worker
     /// no longer held: their lease had run out and another worker took them, so nothing was
-    /// written for them but their failed attempts.
+    /// written for them but their failed attempts. `is_repeated` says that an earlier try may have
+    /// been written, and only its answer was lost: its rows come back as no longer held.
     ///
     /// # Errors
     /// When the statement fails; nothing is written then, and the call may be repeated.
@@ -236,8 +243,12 @@ impl Store {
         &self,
         worker: WorkerId,
         settlements: &[Settlement],
+        is_repeated: bool,
     ) -> Result<Vec<(i64, Lane)>, StoreError> {
-        let mut columns = Columns::default();
+        let mut columns = Columns {
+            is_repeated,
+            ..Columns::default()
+        };
         for settlement in settlements {
             columns.add(settlement);
         }
@@ -287,6 +298,16 @@ impl Store {
         let begin = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED");
         around(Step::Begin, begin).await
     }
+
+    /// As [`begin_read_committed`](Self::begin_read_committed), for statements whose best plan
+    /// depends on what is asked.
+    pub(crate) async fn begin_planned(&self) -> Result<sqlx::PgTransaction<'static>, sqlx::Error> {
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED;
+                     SET LOCAL plan_cache_mode = force_custom_plan;
+                     SET LOCAL enable_seqscan = on;
+                     SET LOCAL enable_bitmapscan = on";
+        self.pool.begin_with(begin).await
+    }
 }
 
 /// Lets the next row of each (lane, key) go, after the first has been removed.
@@ -323,6 +344,9 @@ async fn settle_columns(
         worker.0,
         &c.done.0,
         &c.done.1,
+        &c.done.2,
+        &c.done.3,
+        c.is_repeated,
         &c.result_event,
         &c.result_lane,
         &c.result_channel,

@@ -62,9 +62,14 @@ impl Fixture {
 
     /// A worker with one channel, `email`, to which events of that type go.
     pub(crate) fn worker(&self, channel: impl Channel) -> Arc<Worker> {
-        let name: outbox_channel::ChannelName = "email".parse().unwrap();
+        self.worker_named("email", channel)
+    }
+
+    /// A worker with one channel, to which events of the type of its name go.
+    pub(crate) fn worker_named(&self, name: &str, channel: impl Channel) -> Arc<Worker> {
+        let name: outbox_channel::ChannelName = name.parse().unwrap();
         let targets = Targets::FanOut(vec![name.clone()]);
-        let route = Route::new("email", targets, BTreeMap::new()).unwrap();
+        let route = Route::new(name.as_str(), targets, BTreeMap::new()).unwrap();
         let spec = ChannelSpec {
             name,
             kind: "test".to_owned(),
@@ -129,6 +134,10 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start(admin: Admin) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::on(listener, admin)
+    }
+
+    pub(crate) fn on(listener: TcpListener, admin: Admin) -> Self {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(listener, admin, stop.clone().cancelled_owned()));

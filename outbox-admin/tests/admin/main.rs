@@ -5,6 +5,7 @@
     reason = "a test may stop at the first surprise"
 )]
 
+mod callbacks;
 mod client;
 mod dispatch;
 mod errors;

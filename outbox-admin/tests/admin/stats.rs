@@ -12,7 +12,11 @@ async fn an_empty_database_has_nothing_to_tell() {
     let answer = get(STATS).key(KEY).send(server.address).await;
     assert_eq!(
         answer.json(),
-        json!({"events": {}, "backlog": [], "settled": [], "channels": [], "workers": []})
+        json!({
+            "events": {}, "backlog": [], "settled": [], "receipts": [], "channels": [],
+            "workers": [],
+            "callbacks": {"reports": 0, "unmatched": 0, "meaningless": 0, "refused": 0},
+        })
     );
 }
 

@@ -13,7 +13,9 @@ pub(crate) async fn serve(side: AdminSide) -> Result<ExitCode, Failure> {
         shutdown_grace: side.shutdown_grace,
         ..AdminOptions::default()
     };
-    let mut admin = Admin::new(&options, side.store).with_dispatcher(Arc::clone(&side.worker));
+    let mut admin = Admin::new(&options, side.store)
+        .with_dispatcher(Arc::clone(&side.worker))
+        .with_callbacks(side.callbacks);
     if side.is_working {
         admin = admin.with_readiness_of(side.worker.health());
     }

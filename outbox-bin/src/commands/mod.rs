@@ -36,6 +36,7 @@ pub(crate) struct AdminSide {
     pub(crate) shutdown_grace: Duration,
     pub(crate) store: Store,
     pub(crate) worker: Arc<Worker>,
+    pub(crate) callbacks: assemble::Callbacks,
     /// The worker runs in this process, and not only when a request asks it to.
     pub(crate) is_working: bool,
     pub(crate) stop: CancellationToken,

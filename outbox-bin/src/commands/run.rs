@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) async fn run(settings: &Settings, registry: &Registry) -> Result<ExitCode, Failure> {
     super::warn(settings.warnings());
     let store = assemble::open_store(settings).await?;
-    let worker = Arc::new(assemble::worker(settings, registry, store.clone())?);
+    let (worker, callbacks) = assemble::worker_and_callbacks(settings, registry, store.clone())?;
+    let worker = Arc::new(worker);
     let is_enabled = settings.worker.enabled;
     if is_enabled && settings.worker.poll_interval.is_zero() {
         return one_cycle(&worker, settings).await;
@@ -39,6 +40,7 @@ pub(crate) async fn run(settings: &Settings, registry: &Registry) -> Result<Exit
                 shutdown_grace: settings.worker.shutdown_grace,
                 store,
                 worker: Arc::clone(&worker),
+                callbacks,
                 is_working: is_enabled,
                 stop: stop.clone(),
             }))

@@ -15,6 +15,7 @@ struct Status {
     events: BTreeMap<String, i64>,
     backlog: Vec<Backlog>,
     settled: Vec<Settled>,
+    receipts: Vec<Settled>,
     oldest_due_seconds: Option<f64>,
     workers: Vec<WorkerState>,
 }
@@ -25,6 +26,7 @@ pub(crate) async fn run(format: OutputArgs, settings: &Settings) -> Result<ExitC
     let status = Status {
         events: store.events_by_status().await?.into_iter().collect(),
         settled: store.settled().await?,
+        receipts: store.receipts().await?,
         oldest_due_seconds: backlog
             .iter()
             .filter_map(|lane| lane.oldest_due_seconds)
@@ -72,16 +74,21 @@ fn show(status: &Status) {
     output::line("");
     let header = ["WAITING", "DUE", "SCHEDULED", "RETRYING", "LEASED", "HELD"];
     output::table(header, waiting, "nothing waits");
-    let settled = status.settled.iter().map(|settled| {
+    let counted = |settled: &Settled| {
         let channel = name(&settled.channel, "(no channel)");
         [channel, settled.status.clone(), settled.count.to_string()]
-    });
+    };
     output::line("");
     output::table(
         ["SETTLED", "STATUS", "COUNT"],
-        settled,
+        status.settled.iter().map(counted),
         "nothing is settled",
     );
+    if !status.receipts.is_empty() {
+        output::line("");
+        let receipts = status.receipts.iter().map(counted);
+        output::table(["REPORTED SINCE", "STATUS", "COUNT"], receipts, "");
+    }
     output::line("");
     match status.oldest_due_seconds {
         Some(seconds) => output::line(format_args!("oldest due for {seconds:.1} s")),

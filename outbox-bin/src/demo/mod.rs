@@ -78,11 +78,9 @@ async fn show(
     let store = assemble::connect(&settings).await?;
     store.migrate().await?;
     refuse_in_use(&store).await?;
-    let worker = Arc::new(assemble::worker(
-        &settings,
-        &features::builtin_channels(),
-        store.clone(),
-    )?);
+    let kinds = features::builtin_channels();
+    let (worker, callbacks) = assemble::worker_and_callbacks(&settings, &kinds, store.clone())?;
+    let worker = Arc::new(worker);
     let working = tokio::spawn({
         let (worker, stop) = (Arc::clone(&worker), stop.clone());
         async move { worker.run(stop.cancelled()).await }
@@ -94,6 +92,7 @@ async fn show(
             shutdown_grace: settings.worker.shutdown_grace,
             store: store.clone(),
             worker,
+            callbacks,
             is_working: true,
             stop: stop.clone(),
         }))

@@ -1,7 +1,7 @@
 //! The stand-in providers, and how each of them fails now and then.
 
 use outbox_sandbox::smtp::{SmtpFault, SmtpServer, SmtpStep};
-use outbox_sandbox::twilio::{TwilioFault, TwilioServer};
+use outbox_sandbox::twilio::{CallbackFault, TwilioFault, TwilioServer};
 use outbox_sandbox::webhook::{WebhookFault, WebhookReceiver};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 pub(super) const API_KEY: &str = "demo";
 /// Mail to this address bounces.
 pub(super) const BOUNCING: &str = "gone@customer.example";
+/// Twilio takes messages to this number, and no phone gets them.
+pub(super) const UNREACHABLE: &str = "+15550000000";
 
 const ACCOUNT: &str = "AC00000000000000000000000000000000";
 const TOKEN: &str = "demo-token";
@@ -32,6 +34,9 @@ impl Providers {
         twilio
             .faults()
             .every(6, TwilioFault::TooManyRequests { retry_after });
+        twilio.cut_off(UNREACHABLE);
+        twilio.callback_faults().every(4, CallbackFault::Repeat);
+        twilio.callback_faults().every(5, CallbackFault::Reverse);
         let crm = WebhookReceiver::start(&[SECRET]).await?;
         crm.faults().every(
             7,
@@ -49,16 +54,16 @@ impl Providers {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         format!(
             "[database]\nurl = {database}\n\
-             [admin]\nlisten = {listen}\napi_key = {key}\n\
+             [admin]\nlisten = \"{listen}\"\napi_key = {key}\n\
              [channels.email]\nkind = \"email\"\n\
              [channels.email.settings]\nurl = {smtp}\nfrom = \"Demo Shop <shop@demo.example>\"\n\
              [channels.sms]\nkind = \"sms\"\n\
              [channels.sms.settings]\naccount_sid = \"{ACCOUNT}\"\nauth_token = \"{TOKEN}\"\n\
              from = \"+15005550006\"\nbase_url = {twilio}\n\
+             status_callback = \"http://{listen}/hooks/twilio/sms\"\n\
              [channels.crm]\nkind = \"webhook\"\n\
              [channels.crm.settings]\nurl = {crm}\nsecret = \"{SECRET}\"\nallow_private = true\n",
             database = quoted(database_url),
-            listen = quoted(listen),
             key = quoted(API_KEY),
             smtp = quoted(&self.smtp.url()),
             twilio = quoted(&self.twilio.base_url()),
@@ -80,6 +85,13 @@ impl Providers {
             "sms" => (self.twilio.total(), self.twilio.total()),
             _ => (self.crm.total(), self.crm.distinct() as u64),
         }
+    }
+
+    /// Messages that Twilio took and could not deliver.
+    pub(super) fn undelivered(&self) -> u64 {
+        let messages = self.twilio.messages();
+        let undelivered = messages.iter().filter(|message| message.to == UNREACHABLE);
+        undelivered.count() as u64
     }
 
     /// Requests that the webhook receiver took for forged.

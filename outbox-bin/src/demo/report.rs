@@ -9,13 +9,15 @@ use anyhow::Context;
 use outbox_store::Store;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Serialize)]
 pub(super) struct Report {
     /// Events by final state.
     events: BTreeMap<String, u64>,
     deliveries: Vec<Channel>,
+    /// Text messages by what Twilio has told of them since it took them.
+    receipts: BTreeMap<String, u64>,
     attempts: Attempts,
     duration_seconds: f64,
     /// What is not as it should be; empty when all is well.
@@ -56,6 +58,7 @@ impl Report {
                 .into_iter()
                 .collect();
         let deliveries = channels(store, &ids, providers).await?;
+        let receipts = receipts(store, &ids, providers).await?;
         let failed: i64 =
             sqlx::query_scalar("SELECT count(*) FROM outbox_attempts WHERE event_id = ANY ($1)")
                 .bind(&ids)
@@ -67,10 +70,13 @@ impl Report {
         for status in statuses.values() {
             *events.entry(status.clone()).or_default() += 1;
         }
+        let mut surprises = surprises(traffic, &statuses, &deliveries, providers.forged());
+        surprises.extend(surprising_receipts(&receipts, providers));
         Ok(Self {
-            surprises: surprises(traffic, &statuses, &deliveries, providers.forged()),
+            surprises,
             events,
             deliveries,
+            receipts,
             attempts: Attempts {
                 made: delivered + failed,
                 failed,
@@ -106,6 +112,12 @@ impl Report {
         });
         let header = ["CHANNEL", "DELIVERED", "DEAD", "RECEIVED", "DISTINCT"];
         output::table(header, rows, "no deliveries");
+        output::line("");
+        let receipts = self
+            .receipts
+            .iter()
+            .map(|(status, count)| [status.clone(), count.to_string()]);
+        output::table(["TEXT MESSAGES", "COUNT"], receipts, "no text messages");
         output::line("");
         let Attempts { made, failed } = self.attempts;
         output::line(format_args!("attempts: {made}, of which {failed} failed"));
@@ -146,6 +158,52 @@ async fn channels(
         }
     });
     Ok(rows.collect())
+}
+
+/// What Twilio has told, as soon as it has told of the last message, or should have.
+async fn receipts(
+    store: &Store,
+    ids: &[i64],
+    providers: &Providers,
+) -> Result<BTreeMap<String, u64>, Failure> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let (told, _) = providers.received("sms");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT r.status, count(*) FROM outbox_deliveries d \
+             JOIN outbox_receipts r ON r.provider_id = d.provider_id AND r.channel = d.channel \
+             WHERE d.event_id = ANY ($1) GROUP BY r.status",
+        )
+        .bind(ids)
+        .fetch_all(store.pool())
+        .await
+        .context("cannot count what Twilio has told")?;
+        let count = |(status, count): (String, i64)| (status, count.unsigned_abs());
+        let receipts: BTreeMap<String, u64> = rows.into_iter().map(count).collect();
+        if arrived_or_not(&receipts) == told || Instant::now() > deadline {
+            return Ok(receipts);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Messages of which it is known how they ended.
+fn arrived_or_not(receipts: &BTreeMap<String, u64>) -> u64 {
+    let ends = ["delivered", "undelivered"];
+    ends.iter().filter_map(|end| receipts.get(*end)).sum()
+}
+
+fn surprising_receipts(receipts: &BTreeMap<String, u64>, providers: &Providers) -> Option<String> {
+    let (taken, _) = providers.received("sms");
+    let undelivered = receipts.get("undelivered").copied().unwrap_or_default();
+    let expected = providers.undelivered();
+    (arrived_or_not(receipts) != taken || undelivered != expected).then(|| {
+        format!(
+            "of {taken} text messages {expected} were not delivered, but the receipts are \
+             {receipts:?}"
+        )
+    })
 }
 
 fn surprises(

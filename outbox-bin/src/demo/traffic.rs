@@ -1,6 +1,6 @@
 //! A small shop: orders and events, written in one transaction each.
 
-use super::providers::BOUNCING;
+use super::providers::{BOUNCING, UNREACHABLE};
 use crate::failure::Failure;
 use anyhow::Context;
 use outbox_store::{NewEvent, Store, enqueue};
@@ -90,7 +90,12 @@ impl Traffic {
                 payload["code"] = json!(format!("{:06}", rand::random_range(0..1_000_000)));
                 (NewEvent::new("login.code", payload), "processed")
             }
-            1 | 6 => (NewEvent::new("order.shipped", payload), "processed"),
+            1 => (NewEvent::new("order.shipped", payload), "processed"),
+            // A phone that is switched off. Twilio takes the message, and tells that later.
+            6 => {
+                payload["phone"] = json!(UNREACHABLE);
+                (NewEvent::new("order.shipped", payload), "processed")
+            }
             3 => (NewEvent::new("crm.contact_changed", payload), "processed"),
             // The address does not exist any more: a hard bounce.
             4 if self.orders.is_multiple_of(2) => {

@@ -64,6 +64,9 @@ async fn reports_as_json_and_says_nothing_else() {
         report["attempts"]["failed"].as_i64().unwrap() > 0,
         "{report}"
     );
+    for status in ["delivered", "undelivered"] {
+        assert!(report["receipts"][status].as_i64() > Some(0), "{report}");
+    }
 }
 
 #[tokio::test]

@@ -10,15 +10,21 @@
 
 mod admin;
 mod bad_events;
+mod callbacks;
+mod cancel;
 mod channels;
 mod demo;
 mod dispatch;
 mod enqueue;
 mod events;
+mod held;
 mod migrate;
 mod one_cycle;
+mod poison;
 mod reports;
+mod restart;
 mod run;
 mod settings;
 mod start;
 mod support;
+mod trouble;

@@ -3,16 +3,31 @@
 use crate::support::{Scene, Shop};
 use tokio::join;
 
-const FILE: &str = "0001_outbox.sql";
+/// In the order in which they are applied.
+fn files() -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut files: Vec<_> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    files
+}
+
+/// A line per file.
+fn lines(word: &str) -> String {
+    let line = |file: String| format!("{word} {file}\n");
+    files().into_iter().map(line).collect()
+}
 
 #[tokio::test]
 async fn applies_what_is_pending_once() {
     let shop = Shop::empty().await;
     let scene = Scene::at(&shop);
-    let pending = format!("PENDING {FILE}\npending: 1\n");
+    let pending = format!("{}pending: {}\n", lines("PENDING"), files().len());
     assert_eq!(scene.ok(&["migrate", "status"]).await, pending);
 
-    let applied = format!("APPLIED {FILE}\npending: 0\n");
+    let applied = format!("{}pending: 0\n", lines("APPLIED"));
     assert_eq!(scene.ok(&["migrate"]).await, applied);
     assert_eq!(scene.ok(&["migrate"]).await, "pending: 0\n");
     assert_eq!(scene.ok(&["migrate", "status"]).await, applied);
@@ -23,14 +38,14 @@ async fn reports_as_json() {
     let shop = Shop::empty().await;
     let scene = Scene::at(&shop);
     let status = scene.json(&["migrate", "status"]).await;
-    assert_eq!(status["pending"], serde_json::json!([FILE]));
+    assert_eq!(status["pending"], serde_json::json!(files()));
     let applied = scene.json(&["migrate"]).await;
     assert_eq!(
         applied,
-        serde_json::json!({ "applied": [FILE], "pending": [] })
+        serde_json::json!({ "applied": files(), "pending": [] })
     );
     let status = scene.json(&["migrate", "status"]).await;
-    assert_eq!(status["applied"][0]["file"], FILE);
+    assert_eq!(status["applied"][0]["file"], files()[0]);
     assert_eq!(status["pending"], serde_json::json!([]));
 }
 
@@ -42,12 +57,12 @@ async fn two_at_once_do_no_harm() {
     for out in [&one, &other] {
         assert!(out.ends_with("pending: 0\n"), "{out}");
     }
-    assert!(
-        format!("{one}{other}").contains(&format!("APPLIED {FILE}")),
-        "{one}{other}"
-    );
+    for file in files() {
+        let applied = format!("APPLIED {file}\n");
+        assert!(format!("{one}{other}").contains(&applied), "{one}{other}");
+    }
     let rows = shop.count("SELECT count(*) FROM outbox_migrations").await;
-    assert_eq!(rows, 1);
+    assert_eq!(usize::try_from(rows), Ok(files().len()));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Whether each repeated arrival is explained by something that was done.
 
-use super::{Case, Verdict, is_between_database_and, is_between_receiver_and};
+use super::{CLOCKS, Case, Verdict, is_between_database_and, is_between_receiver_and};
 use crate::journal::{Arrival, At, End, Life};
 use serde::Serialize;
 use std::fmt;
@@ -26,6 +26,8 @@ pub(crate) enum Cause {
     AnswerLost,
     /// The connection held an earlier attempt back.
     HeldBack,
+    /// An operator wanted it.
+    Replayed,
 }
 
 pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
@@ -55,31 +57,62 @@ const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// Why `again` came after `first`, of the same delivery.
 pub(super) fn explain(case: &Case<'_>, first: &Arrival, again: &Arrival) -> Option<Cause> {
-    let Some(accepted) = first.accepted else {
+    if first.accepted.is_none() {
         return Some(Cause::NotAccepted);
-    };
-    let life = case.life(first.process)?;
-    if let Some(cause) = takeover(case, life, first.received, again.received) {
+    }
+    let between = first.received..=again.received + CLOCKS;
+    let mut replays = case.replays(first.event_id, &first.channel);
+    if replays.any(|replay| between.contains(&replay)) {
+        return Some(Cause::Replayed);
+    }
+    drop(replays);
+    why_unknown(case, first, again.received)
+        .or_else(|| is_held_back(case, again).then_some(Cause::HeldBack))
+}
+
+/// Why it could not be known at `until` that `arrival` had been accepted.
+pub(super) fn why_unknown(case: &Case<'_>, arrival: &Arrival, until: At) -> Option<Cause> {
+    let accepted = arrival.accepted?;
+    let life = case.life(arrival.process)?;
+    if let Some(cause) = takeover(case, life, arrival.received, until) {
         return Some(cause);
     }
-    let from = first.received.saturating_sub(SLACK);
-    let until = accepted + ON_ITS_WAY;
-    if case.was_inflicted(from, until, is_between_receiver_and(life.slot)) {
-        return Some(Cause::AnswerLost);
-    }
-    is_held_back(case, again).then_some(Cause::HeldBack)
+    let (from, until) = (
+        arrival.received.saturating_sub(SLACK),
+        accepted + ON_ITS_WAY,
+    );
+    let was_lost = case.was_inflicted(from, until, is_between_receiver_and(life.slot));
+    was_lost.then_some(Cause::AnswerLost)
 }
 
 /// Whether something may have kept the message on its way from its sender.
 pub(super) fn is_held_back(case: &Case<'_>, arrival: &Arrival) -> bool {
+    was_held_back_since(case, arrival, arrival.received)
+}
+
+/// Whether something may have kept the message on its way, or its sender from knowing that it had
+/// better not send it, from `since` on.
+pub(super) fn is_belated(case: &Case<'_>, arrival: &Arrival, since: At) -> bool {
+    let lease = case.evidence.lease;
+    let has_lapsed = case.life(arrival.process).is_some_and(|sender| {
+        case.has_lapsed(
+            sender.pid,
+            since.saturating_sub(lease),
+            arrival.received + lease,
+        )
+    });
+    has_lapsed || was_held_back_since(case, arrival, since.saturating_sub(lease))
+}
+
+fn was_held_back_since(case: &Case<'_>, arrival: &Arrival, since: At) -> bool {
     case.life(arrival.process).is_some_and(|sender| {
-        let from = arrival.received.saturating_sub(SLACK);
+        let from = since.saturating_sub(SLACK);
         case.was_inflicted(from, arrival.received, is_between_receiver_and(sender.slot))
     })
 }
 
 /// The worker lost what it had between the two moments, and others took it.
-fn takeover(case: &Case<'_>, life: &Life, from: At, until: At) -> Option<Cause> {
+pub(super) fn takeover(case: &Case<'_>, life: &Life, from: At, until: At) -> Option<Cause> {
     let lease = case.evidence.lease;
     let is_blamed = is_between_database_and(life.slot);
     // What was sent with the last of a lease may arrive a little after it.
@@ -109,6 +142,7 @@ impl fmt::Display for Cause {
             Self::StoppedUnsettled => "after a stop without the database",
             Self::AnswerLost => "after a lost answer",
             Self::HeldBack => "held back on the way",
+            Self::Replayed => "replayed",
         })
     }
 }

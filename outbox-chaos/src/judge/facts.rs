@@ -1,6 +1,7 @@
 //! Whether the database holds what was committed, all of it and nothing else.
 
 use super::Case;
+use crate::database::StoredEvent;
 use crate::journal::{Fate, Transaction};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,6 +11,7 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Vec<String>) {
         check_transaction(case, transaction, findings);
     }
     check_dedup(case, transactions, findings);
+    check_ids(case, transactions, findings);
     let known: HashSet<&str> = transactions
         .iter()
         .flat_map(|transaction| &transaction.writes)
@@ -62,18 +64,50 @@ fn check_dedup(case: &Case<'_>, transactions: &[Transaction], findings: &mut Vec
             *committed.entry(key).or_default() += usize::from(transaction.fate == Fate::Committed);
         }
     }
-    let mut stored: HashMap<&str, usize> = HashMap::new();
-    let events = case.evidence.stored.events.iter();
-    for key in events.filter_map(|event| event.dedup_key.as_deref()) {
-        *stored.entry(key).or_default() += 1;
+    let mut stored: HashMap<&str, Vec<&StoredEvent>> = HashMap::new();
+    for event in &case.evidence.stored.events {
+        if let Some(key) = event.dedup_key.as_deref() {
+            stored.entry(key).or_default().push(event);
+        }
     }
     for (key, times) in committed {
-        match stored.get(key).copied().unwrap_or_default() {
-            0 if times > 0 => findings.push(format!(
+        let events = stored.entry(key).or_default();
+        if events.is_empty() && times > 0 {
+            findings.push(format!(
                 "LOST: dedup key {key} was committed {times} times, and no event has it"
-            )),
-            0 | 1 => {}
-            events => findings.push(format!("{events} events have the dedup key {key}")),
+            ));
+        }
+        events.sort_by_key(|event| event.written);
+        for pair in events.windows(2) {
+            // Free again once the first is gone.
+            if pair[0].pruned.is_none_or(|pruned| pruned > pair[1].written) {
+                let (first, second) = (pair[0].id, pair[1].id);
+                findings.push(format!(
+                    "the events {first} and {second} had the dedup key {key} at the same time"
+                ));
+            }
+        }
+    }
+}
+
+/// What producers were told is the id of what they wrote, or of what was there in its place.
+fn check_ids(case: &Case<'_>, transactions: &[Transaction], findings: &mut Vec<String>) {
+    let events = case.evidence.stored.events.iter();
+    let by_id: HashMap<i64, &StoredEvent> = events.map(|event| (event.id, event)).collect();
+    let committed = transactions
+        .iter()
+        .filter(|transaction| transaction.fate == Fate::Committed);
+    for write in committed.flat_map(|transaction| &transaction.writes) {
+        let Some(id) = write.id else { continue };
+        let is_right = by_id.get(&id).is_some_and(|event| {
+            let is_same_key = event.dedup_key.is_some() && event.dedup_key == write.dedup_key;
+            event.token == write.token || is_same_key
+        });
+        if !is_right {
+            let token = &write.token;
+            findings.push(format!(
+                "the producer of {token} was told {id}, which is not its event"
+            ));
         }
     }
 }

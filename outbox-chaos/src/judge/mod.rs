@@ -3,14 +3,18 @@
 mod delivery;
 mod duplicates;
 mod facts;
+mod held;
+mod operations;
 mod order;
+mod retention;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 pub(crate) use duplicates::Cause;
 
-use crate::database::{Stored, StoredEvent, StoredResult};
-use crate::fault::{Damage, Fault, Link};
+use crate::database::{Hold, Stored, StoredEvent, StoredResult};
+use crate::fault::{Damage, Fault, Link, Trouble};
 use crate::journal::{Arrival, At, End, Entries, Life, ProcessId};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -32,15 +36,6 @@ pub(crate) struct Verdict {
     pub(crate) repeats: BTreeMap<Cause, usize>,
 }
 
-/// To which channels an event of this type goes, by the workers' settings.
-pub(crate) fn channels(event_type: &str) -> &'static [&'static str] {
-    match event_type {
-        "both.written" => &["audit", "crm"],
-        "one.written" => &["crm"],
-        _ => &[],
-    }
-}
-
 pub(crate) fn judge(evidence: &Evidence) -> Verdict {
     let case = Case::new(evidence);
     let mut verdict = Verdict {
@@ -52,8 +47,15 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
     delivery::check(&case, &mut verdict.findings);
     duplicates::check(&case, &mut verdict);
     order::check(&case, &mut verdict.findings);
+    timing::check(&case, &mut verdict.findings);
+    held::check(&case, &mut verdict.findings);
+    operations::check(&case, &mut verdict.findings);
+    retention::check(&case, &mut verdict.findings);
     verdict
 }
+
+/// How far apart the moments of one machine's clocks may be.
+const CLOCKS: Duration = Duration::from_millis(50);
 
 /// A worker that has a lease does not end unless it is asked to.
 fn check_ends(case: &Case<'_>, findings: &mut Vec<String>) {
@@ -74,8 +76,10 @@ struct Case<'a> {
     evidence: &'a Evidence,
     /// By token.
     events: HashMap<&'a str, &'a StoredEvent>,
-    /// By event and channel.
-    results: HashMap<(i64, &'a str), &'a StoredResult>,
+    /// By event and channel, in the order in which they came.
+    results: HashMap<(i64, &'a str), Vec<&'a StoredResult>>,
+    /// By event and channel, in the order in which they came.
+    holds: HashMap<(i64, &'a str), Vec<&'a Hold>>,
     /// By event and channel, in the order of arrival.
     arrivals: BTreeMap<(i64, &'a str), Vec<&'a Arrival>>,
 }
@@ -91,11 +95,20 @@ impl<'a> Case<'a> {
             arrivals.sort_by_key(|arrival| arrival.received);
         }
         let events = evidence.stored.events.iter();
-        let results = evidence.stored.results.iter();
-        let delivery = |result: &'a StoredResult| (result.event_id, result.channel.as_str());
+        let mut results: HashMap<_, Vec<&StoredResult>> = HashMap::new();
+        for result in &evidence.stored.results {
+            let delivery = (result.event_id, result.channel.as_str());
+            results.entry(delivery).or_default().push(result);
+        }
+        let mut holds: HashMap<_, Vec<&Hold>> = HashMap::new();
+        for hold in &evidence.stored.holds {
+            let delivery = (hold.event_id, hold.channel.as_str());
+            holds.entry(delivery).or_default().push(hold);
+        }
         Self {
             evidence,
-            results: results.map(|result| (delivery(result), result)).collect(),
+            results,
+            holds,
             events: events.map(|event| (event.token.as_str(), event)).collect(),
             arrivals,
         }
@@ -111,9 +124,28 @@ impl<'a> Case<'a> {
         self.evidence.entries.lives.get(process.0)
     }
 
-    fn status(&self, event_id: i64, channel: &'a str) -> Option<&'a str> {
-        let result = self.results.get(&(event_id, channel))?;
-        Some(&result.status)
+    /// What became of a delivery, from first to last; of an event that was settled before it was
+    /// routed, what became of the event.
+    fn results(&self, event_id: i64, channel: &'a str) -> &[&'a StoredResult] {
+        let of = |channel| self.results.get(&(event_id, channel)).map(Vec::as_slice);
+        of(channel).or_else(|| of("")).unwrap_or_default()
+    }
+
+    /// When a delivery that had been given up, or was held, was made again by an operator.
+    fn replays(&self, event_id: i64, channel: &'a str) -> impl Iterator<Item = At> {
+        let taken_back = self.results(event_id, channel).iter();
+        let taken_back = taken_back.filter(|result| result.status.is_none());
+        let holds = self.holds.get(&(event_id, channel));
+        let released = holds.into_iter().flatten().filter(|hold| !hold.is_held);
+        taken_back
+            .map(|result| result.at)
+            .chain(released.map(|hold| hold.at))
+    }
+
+    /// Whether worker process `pid` lost its lease at some time from `from` to `until`.
+    fn has_lapsed(&self, pid: u32, from: At, until: At) -> bool {
+        let mut lapses = self.evidence.stored.lapses.iter();
+        lapses.any(|lapse| lapse.pid == pid && (from..=until).contains(&lapse.at))
     }
 
     /// Whether any fault that `is_it` holds for was at work at some time from `from` to `until`.
@@ -128,7 +160,7 @@ impl<'a> Case<'a> {
 /// not: there is another at once.
 fn is_between_database_and(slot: usize) -> impl Fn(Fault) -> bool {
     move |fault| match fault {
-        Fault::Crash => true,
+        Fault::Server(trouble) => trouble != Trouble::Disconnect,
         Fault::Pause(it) => it == slot,
         Fault::Damage(Link::Database(it), damage) => {
             it == slot && !matches!(damage, Damage::Cut | Damage::HalfClose(_))

@@ -63,9 +63,11 @@ fn items(runs: &[Vec<Row>], tenure: &Arc<Tenure>) -> Vec<Arc<Item>> {
                 tenure: Arc::clone(tenure),
                 attempts: 0,
                 takeovers: 0,
+                claim: outbox_store::ClaimId::FIRST,
                 began_at: None,
                 channels: (0..*channels).map(name).collect(),
                 behind: Vec::new(),
+                is_put_off: false,
                 place: (of > 1).then_some(Place { run, at, of }),
             }));
         }
@@ -101,7 +103,7 @@ fn written(story: &Story, items: &[Arc<Item>]) -> Vec<Settlement> {
             channels => channels.iter().map(|c| finished(item, Some(c))).collect(),
         });
     let mut parts: Vec<_> = parts.map(Some).collect();
-    let (mut assembly, mut ready) = (Assembly::default(), Vec::new());
+    let (mut assembly, mut ready) = (Assembly::default(), VecDeque::new());
     let mut now = Instant::now();
     for (part, pause) in story.order.iter().zip(&story.pauses) {
         now += Duration::from_millis(*pause);
@@ -111,10 +113,7 @@ fn written(story: &Story, items: &[Arc<Item>]) -> Vec<Settlement> {
     }
     assert!(assembly.is_empty(), "something is left");
     assert_eq!(assembly.next_split(), None);
-    ready
-        .into_iter()
-        .map(|(_, settlement)| settlement)
-        .collect()
+    ready.into_iter().map(|ready| ready.settlement).collect()
 }
 
 fn check(items: &[Arc<Item>], written: &[Settlement]) {

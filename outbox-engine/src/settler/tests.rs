@@ -69,9 +69,11 @@ impl Desk {
                 tenure: Arc::clone(&tenure),
                 attempts: row.attempts,
                 takeovers: row.takeovers,
+                claim: row.claim,
                 began_at: row.began_at,
                 channels: names(channels),
                 behind: row.behind,
+                is_put_off: false,
                 place: None,
             })
         };
@@ -200,9 +202,11 @@ async fn the_same_row_claimed_twice_is_put_together_twice() {
         tenure: Arc::clone(&desk.items[0].tenure),
         attempts: 0,
         takeovers: 1,
+        claim: desk.items[0].claim,
         began_at: None,
         channels: names(&["a", "b"]),
         behind: Vec::new(),
+        is_put_off: false,
         place: None,
     };
     let mut desk = desk;

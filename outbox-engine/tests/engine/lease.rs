@@ -68,6 +68,30 @@ async fn a_row_that_workers_keep_dying_with_is_a_dead_letter() {
     assert!(result.message.unwrap().contains("5 workers"));
 }
 
+/// Only one of them is the cause: the others are not tried together with it, and not charged.
+#[tokio::test]
+async fn rows_that_workers_died_with_are_not_tried_together() {
+    let fixture = Fixture::new().await;
+    for _ in 0..3 {
+        fixture.event("email", any()).await;
+    }
+    fixture
+        .execute("UPDATE outbox_queue SET takeovers = CASE event_id WHEN 2 THEN 3 ELSE 1 END")
+        .await;
+    die_with_everything(&fixture, Lane::Unrouted).await;
+    let gate = Gate::new();
+    let running = Running::start(fixture.worker(vec![spec("email", gate.clone())]));
+    gate.arrived(1).await;
+    fixture
+        .until("SELECT count(*) = 2 FROM outbox_queue WHERE takeovers = 0 AND worker IS NULL")
+        .await;
+    assert_eq!(gate.attempts(), [(2, 1)]);
+    gate.open();
+    fixture.until_settled().await;
+    running.stop().await;
+    assert_eq!(fixture.count(DELIVERED).await, 3);
+}
+
 #[tokio::test]
 async fn who_has_lost_a_row_does_not_overwrite_what_its_successor_does() {
     let fixture = Fixture::new().await;

@@ -4,12 +4,14 @@ use crate::channels::{Recorder, accepting};
 use crate::common::{
     DELIVERED, Fixture, Running, any, fan_out, open_narrowly, options, spec, without_polling,
 };
+use chrono::DateTime;
 use outbox_engine::{ChannelSpec, Receipt, RetryPolicy, Router, SendError, Worker, WorkerOptions};
 use outbox_store::{NewEvent, enqueue};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,25 +35,47 @@ async fn a_sleeping_worker_is_woken_by_a_new_event() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn an_event_for_later_comes_on_time() {
+/// How late each event is sent, in the order of sending; negative when it is early. All are
+/// written while the worker sleeps, due after so long each.
+async fn lateness(waits: impl Iterator<Item = Duration>) -> Vec<chrono::TimeDelta> {
     let fixture = Fixture::new().await;
-    let email = Recorder::accepting();
-    let worker = fixture.worker_with(without_polling(), vec![spec("email", email.clone())]);
-    let running = Running::start(worker);
+    let late = Arc::new(Mutex::new(Vec::new()));
+    let email = Recorder::new({
+        let late = Arc::clone(&late);
+        move |delivery| {
+            let now = chrono::Utc::now();
+            let due: Value = serde_json::from_str(delivery.payload().get()).unwrap();
+            let due: DateTime<chrono::Utc> = due["due"].as_str().unwrap().parse().unwrap();
+            late.lock().unwrap().push(now - due);
+            Ok(Receipt::new())
+        }
+    });
+    let running =
+        Running::start(fixture.worker_with(without_polling(), vec![spec("email", email)]));
     fixture.until(ASLEEP).await;
-    let begun = Instant::now();
-    let wait = Duration::from_millis(1_500);
-    fixture
-        .write(&NewEvent::new("email", any()).deliver_at(chrono::Utc::now() + wait))
-        .await;
+    for wait in waits {
+        let due = chrono::Utc::now() + wait;
+        let payload = json!({ "due": due.to_rfc3339() });
+        fixture
+            .write(&NewEvent::new("email", payload).deliver_at(due))
+            .await;
+    }
     fixture.until_settled().await;
     running.stop().await;
-    let came = email.sent()[0].0 - begun;
-    assert!(
-        (Duration::from_millis(1_400)..SOON).contains(&came),
-        "{came:?}"
-    );
+    late.lock().unwrap().clone()
+}
+
+/// The latest is written first, so that the worker has to get up ever earlier.
+#[tokio::test]
+async fn events_for_later_come_on_time() {
+    let waits = (1..=10).rev().map(|n| Duration::from_millis(n * 300));
+    let late = lateness(waits).await;
+    assert_eq!(late.len(), 10);
+    for late in late {
+        // It would be a minute if it waited for a poll.
+        let late = late.to_std().expect("it came early");
+        assert!(late < SOON, "{late:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
-//! The life of a worker process: this very program, started again for its one ignored test.
+//! The life of a process that is killed: this very program, started again for its one ignored
+//! test. It works, or does what an operator asks for.
 
 use chrono::{DateTime, Utc};
 use outbox_engine::{
-    Channel, ChannelSpec, Delivery, OnAmbiguous, OnDead, Receipt, RetryPolicy, Route, Router,
-    SendError, Targets, Verdict, Worker, WorkerOptions, async_trait,
+    Channel, ChannelSpec, Delivery, OnAmbiguous, OnDead, Receipt, Retention, RetryPolicy, Route,
+    Router, SendError, Targets, Verdict, Worker, WorkerOptions, async_trait,
 };
-use outbox_store::{Store, StoreOptions};
+use outbox_store::{Replay, Store, StoreOptions};
 use std::collections::BTreeMap;
 use std::env;
 use std::io::Read;
@@ -20,12 +21,38 @@ const DATABASE: &str = "KILL_TEST_DATABASE";
 const LEDGER: &str = "KILL_TEST_LEDGER";
 const LEASE: &str = "KILL_TEST_LEASE_SECONDS";
 const BATCH: &str = "KILL_TEST_BATCH";
+const DEED: &str = "KILL_TEST_DEED";
+const PRUNE: &str = "KILL_TEST_PRUNE";
 
 /// How a process is started.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Recipe {
     pub(crate) lease_seconds: u64,
     pub(crate) batch: usize,
+    pub(crate) deed: Deed,
+    /// How many cycles there are from one pruning to the next.
+    pub(crate) prune_every: u32,
+}
+
+/// What a process is there for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Deed {
+    Work,
+    /// These are done to the first event.
+    Cancel,
+    Replay,
+    Confirm,
+}
+
+impl Deed {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Work => "work",
+            Self::Cancel => "cancel",
+            Self::Replay => "replay",
+            Self::Confirm => "confirm",
+        }
+    }
 }
 
 /// Starts a process, which stops when its standard input ends.
@@ -36,6 +63,8 @@ pub(crate) fn start(recipe: Recipe, database: &str, ledger: SocketAddr, kill_at:
         .env(LEDGER, ledger.to_string())
         .env(LEASE, recipe.lease_seconds.to_string())
         .env(BATCH, recipe.batch.to_string())
+        .env(DEED, recipe.deed.name())
+        .env(PRUNE, recipe.prune_every.to_string())
         .env("OUTBOX_KILL_AT", kill_at)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -50,14 +79,29 @@ pub(crate) async fn live() {
     let Ok(database) = env::var(DATABASE) else {
         return;
     };
-    let number = |name: &str| env::var(name).unwrap().parse::<u64>().unwrap();
     let store = Store::open(&StoreOptions::new(database)).await.unwrap();
+    let done = match env::var(DEED).unwrap().as_str() {
+        "cancel" => store.cancel(&[1], None).await,
+        "replay" => store.replay(&[1], &Replay::default()).await,
+        "confirm" => store.confirm_delivered(&[1], None).await,
+        _ => return work(store).await,
+    };
+    done.unwrap();
+}
+
+async fn work(store: Store) {
+    let number = |name: &str| env::var(name).unwrap().parse::<u64>().unwrap();
     let options = WorkerOptions {
         lease: Duration::from_secs(number(LEASE)),
         batch_size: usize::try_from(number(BATCH)).unwrap(),
         poll_interval: Duration::from_millis(100),
         // One send at a time: what is under way when it dies depends on no chance.
         concurrency: 1,
+        retention: Retention {
+            days: 1.0,
+            limit: 10,
+            every_cycles: u32::try_from(number(PRUNE)).unwrap(),
+        },
         ..WorkerOptions::default()
     };
     let worker = Worker::new(store, Router::new(routes()), channels(), options);

@@ -14,6 +14,10 @@ pub(crate) enum Fate {
     Held,
     /// It never arrived, and waits for a human.
     HeldUnsent,
+    /// An operator took it back, and it never arrived.
+    Cancelled,
+    /// It had been given up, and still is.
+    Dead,
     /// Neither did it arrive nor does anybody know of it.
     Lost,
 }
@@ -29,7 +33,11 @@ pub(crate) async fn judge(pool: &PgPool, kind: Kind, taken: &[Arrival], name: &s
         "{name}: one delivery, several ids: {taken:?}"
     );
     assert_in_order(taken, name);
-    let (delivered, held) = (delivered(pool).await, held(pool).await);
+    let (delivered, held) = (results(pool, "delivered").await, held(pool).await);
+    let (cancelled, dead) = (
+        results(pool, "cancelled").await,
+        results(pool, "dead").await,
+    );
     let expected = kind.deliveries();
     let of_another =
         |(event, channel): &&(i64, String)| !expected.contains(&(*event, channel.as_str()));
@@ -38,6 +46,13 @@ pub(crate) async fn judge(pool: &PgPool, kind: Kind, taken: &[Arrival], name: &s
     let fate = |(event, channel): (i64, &'static str)| {
         let times = arrivals.get(&(channel, event)).copied().unwrap_or_default();
         let row = (event, channel.to_owned());
+        // What is cancelled before it is routed is so for all channels.
+        if times == 0 && (cancelled.contains(&(event, String::new())) || cancelled.contains(&row)) {
+            return Fate::Cancelled;
+        }
+        if times == 0 && dead.contains(&row) {
+            return Fate::Dead;
+        }
         match (times, delivered.contains(&row), held.contains(&row)) {
             (0, false, true) => Fate::HeldUnsent,
             (1, false, true) => Fate::Held,
@@ -65,9 +80,9 @@ fn assert_in_order(taken: &[Arrival], name: &str) {
     }
 }
 
-async fn delivered(pool: &PgPool) -> BTreeSet<(i64, String)> {
-    let delivered = "SELECT event_id, channel FROM outbox_deliveries WHERE status = 'delivered'";
-    sqlx::query_as(delivered)
+async fn results(pool: &PgPool, status: &str) -> BTreeSet<(i64, String)> {
+    sqlx::query_as("SELECT event_id, channel FROM outbox_deliveries WHERE status = $1")
+        .bind(status)
         .fetch_all(pool)
         .await
         .unwrap()

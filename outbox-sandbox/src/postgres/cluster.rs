@@ -1,10 +1,8 @@
 use super::home::Home;
 use super::server::{self, Server, Started, StopMode};
-use super::{SandboxError, binaries};
+use super::{SandboxError, binaries, free_port};
 use std::env;
-use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -172,13 +170,6 @@ fn start_on_a_free_port(home: &Home, programs: &Path) -> Result<(Server, u16), S
         }
     }
     Err(no_port())
-}
-
-/// Free at this moment; it can be taken before the server has it.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
 }
 
 fn no_port() -> SandboxError {

@@ -12,6 +12,14 @@ pub enum SandboxError {
     )]
     NoServer,
 
+    /// This system has no `PgBouncer`, or not where it is looked for.
+    #[error(
+        "no pgbouncer found; install it (Debian, Ubuntu: `apt-get install pgbouncer`; \
+         Fedora: `dnf install pgbouncer`; Alpine: `apk add pgbouncer`; \
+         macOS: `brew install pgbouncer`) or put its folder in PATH"
+    )]
+    NoPgBouncer,
+
     /// PostgreSQL refuses to run as root, and there is nobody else to run it as.
     #[error(
         "PostgreSQL does not run as root, and this system has neither a user `postgres` nor \

@@ -59,6 +59,12 @@ impl Home {
         &self.folder
     }
 
+    /// Whom the programs run as; `None` for whoever we are.
+    #[cfg(feature = "pgbouncer")]
+    pub(super) fn account(&self) -> Option<(Uid, Gid)> {
+        self.account
+    }
+
     /// The server's data directory.
     pub(super) fn data(&self) -> PathBuf {
         self.folder.join("data")

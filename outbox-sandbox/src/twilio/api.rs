@@ -1,6 +1,7 @@
 //! Routes and credentials.
 
 use super::answer::{answer, not_found, refusal, refused, spoiled, unauthorized};
+use super::callback::Callbacks;
 use super::list::Query;
 use super::{SentMessage, TwilioFault};
 use crate::Faults;
@@ -23,6 +24,9 @@ pub(super) struct Api {
     messages: Arc<Ledger<SentMessage>>,
     faults: Faults<TwilioFault>,
     list_faults: Faults<TwilioFault>,
+    callbacks: Arc<Callbacks>,
+    /// When it started: no other stand-in gives its messages the same names.
+    started: i64,
     last_sid: AtomicU64,
 }
 
@@ -33,6 +37,7 @@ impl Api {
         messages: Arc<Ledger<SentMessage>>,
         faults: Faults<TwilioFault>,
         list_faults: Faults<TwilioFault>,
+        callbacks: Arc<Callbacks>,
     ) -> Self {
         Self {
             account: account.to_owned(),
@@ -40,6 +45,8 @@ impl Api {
             messages,
             faults,
             list_faults,
+            callbacks,
+            started: Utc::now().timestamp_micros(),
             last_sid: AtomicU64::new(0),
         }
     }
@@ -81,8 +88,9 @@ impl Api {
             "MM"
         };
         let number = self.last_sid.fetch_add(1, Ordering::Relaxed) + 1;
-        message.sid = format!("{kind}{number:032x}");
+        message.sid = format!("{kind}{:016x}{number:016x}", self.started);
         let accepted = message.json(&self.account, false);
+        self.callbacks.begin(&message);
         self.messages.add(message);
         let spoiled = fault.as_ref().and_then(spoiled);
         spoiled.unwrap_or_else(|| answer(201, &accepted))
@@ -125,7 +133,9 @@ mod tests {
 
     fn api() -> Api {
         let messages = Arc::new(Ledger::new(10));
-        Api::new("AC1", "t", messages, Faults::default(), Faults::default())
+        let callbacks = Arc::new(Callbacks::new("AC1", "t"));
+        let faults = Faults::default;
+        Api::new("AC1", "t", messages, faults(), faults(), callbacks)
     }
 
     fn call(api: &Api, method: &str, path: &str, form: &str) -> (u16, Value) {

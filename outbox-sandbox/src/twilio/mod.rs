@@ -2,6 +2,7 @@
 
 mod answer;
 mod api;
+mod callback;
 mod list;
 mod message;
 
@@ -9,6 +10,8 @@ use crate::Faults;
 use crate::http::Server;
 use crate::ledger::Ledger;
 use api::Api;
+use callback::Callbacks;
+pub use callback::{CallbackFault, MadeCallback, signature};
 pub use message::SentMessage;
 use std::io;
 use std::sync::Arc;
@@ -41,7 +44,8 @@ pub enum TwilioFault {
 ///
 /// It checks credentials and parameters, refuses Twilio's
 /// [magic numbers](https://www.twilio.com/docs/iam/test-credentials#test-sms-messages), keeps
-/// what it accepts, and lists it.
+/// what it accepts, and lists it. To a message's `StatusCallback` (over plain HTTP) it tells at once
+/// that the message was queued, sent, and delivered or not.
 ///
 /// ```
 /// # use outbox_sandbox::twilio::{TwilioFault, TwilioServer};
@@ -59,6 +63,7 @@ pub struct TwilioServer {
     faults: Faults<TwilioFault>,
     list_faults: Faults<TwilioFault>,
     messages: Arc<Ledger<SentMessage>>,
+    callbacks: Arc<Callbacks>,
 }
 
 impl TwilioServer {
@@ -73,12 +78,14 @@ impl TwilioServer {
         let messages = Arc::new(Ledger::new(Self::KEPT));
         let faults = Faults::default();
         let list_faults = Faults::default();
+        let callbacks = Arc::new(Callbacks::new(account_sid, auth_token));
         let api = Api::new(
             account_sid,
             auth_token,
             Arc::clone(&messages),
             faults.clone(),
             list_faults.clone(),
+            Arc::clone(&callbacks),
         );
         let server = Server::start(move |request| api.reply(&request)).await?;
         Ok(Self {
@@ -86,6 +93,7 @@ impl TwilioServer {
             faults,
             list_faults,
             messages,
+            callbacks,
         })
     }
 
@@ -105,6 +113,29 @@ impl TwilioServer {
     #[must_use]
     pub fn list_faults(&self) -> &Faults<TwilioFault> {
         &self.list_faults
+    }
+
+    /// The plan by which the callbacks about a message misbehave.
+    #[must_use]
+    pub fn callback_faults(&self) -> &Faults<CallbackFault> {
+        &self.callbacks.faults
+    }
+
+    /// From now on messages to this number are accepted and sent, and end as `undelivered` with
+    /// code 30003.
+    pub fn cut_off(&self, number: &str) {
+        self.callbacks.cut_off(number);
+    }
+
+    /// The latest status callbacks made, oldest first.
+    #[must_use]
+    pub fn callbacks(&self) -> Vec<MadeCallback> {
+        self.callbacks.made().entries()
+    }
+
+    /// Waits until so many status callbacks were made, answered or not.
+    pub async fn wait_for_callbacks(&self, total: u64) {
+        self.callbacks.made().wait_for(total).await;
     }
 
     /// The latest messages accepted, oldest first.

@@ -174,18 +174,22 @@ pub(crate) fn program(name: &str) -> Command {
     Command::new(found.unwrap_or_else(|| PathBuf::from(name)))
 }
 
-/// `psql -f` of the migration, ready to run.
-pub(crate) fn psql_migration(url: &str) -> Command {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/0001_outbox.sql");
+/// The files of `migrations/`, in the order in which they are applied.
+pub(crate) fn migrations() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// `psql -f` of the migrations, ready to run.
+pub(crate) fn psql_migrations(url: &str) -> Command {
     let mut psql = program("psql");
-    psql.args([
-        "--no-psqlrc",
-        "--quiet",
-        "--set",
-        "ON_ERROR_STOP=1",
-        "--file",
-    ])
-    .arg(file)
-    .arg(url);
+    psql.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"]);
+    for file in migrations() {
+        psql.arg("--file").arg(file);
+    }
+    psql.arg(url);
     psql
 }

@@ -18,8 +18,12 @@ pub(crate) struct Reads<'p> {
 }
 
 /// Runs a statement, looks at how that was done, and takes it back.
-pub(crate) async fn explain(connection: &mut PgConnection, statement: &str) -> Plan {
-    run(connection, "BEGIN").await;
+pub(crate) async fn explain(
+    connection: &mut PgConnection,
+    settings: &str,
+    statement: &str,
+) -> Plan {
+    run(connection, &format!("BEGIN; {settings}")).await;
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
     let row = sqlx::raw_sql(AssertSqlSafe(explain))
         .fetch_one(&mut *connection)
@@ -74,11 +78,6 @@ impl Plan {
             }
         }
         reads
-    }
-
-    /// What PostgreSQL expected it to cost.
-    pub(crate) fn cost(&self) -> f64 {
-        self.0["Plan"]["Total Cost"].as_f64().unwrap()
     }
 
     pub(crate) fn has_jit(&self) -> bool {

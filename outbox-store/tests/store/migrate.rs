@@ -1,12 +1,23 @@
 //! Migrations: by whom, how often, at the same time, and into which schema.
 
-use crate::common::{Fixture, fixture, one, options, psql_migration, run, try_run};
+use crate::common::{Fixture, fixture, migrations, one, options, psql_migrations, run, try_run};
 use outbox_sandbox::postgres::TestDatabase;
 use outbox_store::{NewEvent, OpenError, Store, enqueue};
 use sqlx::{Connection, PgConnection};
 
-const FILE: &str = include_str!("../../../migrations/0001_outbox.sql");
+const FIRST: &str = include_str!("../../../migrations/0001_outbox.sql");
 const APPLIED: &str = "SELECT count(*) FROM outbox_migrations";
+
+fn files() -> i64 {
+    i64::try_from(migrations().len()).unwrap()
+}
+
+/// As a tool does that knows nothing of Outbox.
+async fn apply(connection: &mut PgConnection) {
+    for file in migrations() {
+        run(connection, &std::fs::read_to_string(file).unwrap()).await;
+    }
+}
 
 async fn database() -> TestDatabase {
     TestDatabase::for_this_test().await.unwrap()
@@ -27,9 +38,10 @@ async fn the_library_migrates_once() {
     );
     let store = Store::connect(&options).await.unwrap();
     let before = store.migration_status().await.unwrap();
-    assert_eq!((before.applied.len(), before.pending.len()), (0, 1));
+    let all = migrations().len();
+    assert_eq!((before.applied.len(), before.pending.len()), (0, all));
 
-    assert_eq!(store.migrate().await.unwrap().len(), 1);
+    assert_eq!(store.migrate().await.unwrap().len(), all);
     let installation = store.installation().await.unwrap();
     assert_eq!(installation.len(), 10);
     assert!(
@@ -45,8 +57,10 @@ async fn the_library_migrates_once() {
         .migration_status()
         .await
         .unwrap();
-    assert_eq!(after.applied.len(), 1);
-    assert_eq!(after.applied[0].0, "0001_outbox.sql");
+    assert_eq!(after.applied.len(), all);
+    for ((applied, _), file) in after.applied.iter().zip(migrations()) {
+        assert_eq!(file.file_name().unwrap(), &**applied);
+    }
     assert!(after.pending.is_empty() && after.unknown.is_empty());
     assert_eq!(store.installation().await.unwrap(), installation);
 }
@@ -55,7 +69,7 @@ async fn the_library_migrates_once() {
 async fn psql_migrates_and_the_library_agrees() {
     let database = database().await;
     for _ in 0..2 {
-        let output = psql_migration(database.url()).output().unwrap();
+        let output = psql_migrations(database.url()).output().unwrap();
         assert!(
             output.status.success(),
             "{}",
@@ -72,7 +86,7 @@ async fn another_tool_may_run_the_file_in_a_transaction_of_its_own() {
     let database = database().await;
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
     let mut tx = connection.begin().await.unwrap();
-    run(&mut tx, FILE).await;
+    apply(&mut tx).await;
     assert_eq!(
         one::<String>(&mut tx, "SHOW search_path").await,
         "public, pg_temp"
@@ -82,7 +96,7 @@ async fn another_tool_may_run_the_file_in_a_transaction_of_its_own() {
         one::<String>(&mut connection, "SHOW search_path").await,
         "\"$user\", public"
     );
-    run(&mut connection, FILE).await;
+    apply(&mut connection).await;
     Store::open(&options(&database, "public")).await.unwrap();
 }
 
@@ -101,7 +115,7 @@ async fn a_role_without_privileges_may_migrate_what_it_owns() {
         &format!("SET ROLE {role}; SET search_path = own"),
     )
     .await;
-    run(&mut connection, FILE).await;
+    apply(&mut connection).await;
     run(&mut connection, "SELECT outbox_enqueue('test', '{}')").await;
     run(
         &mut connection,
@@ -115,7 +129,7 @@ async fn many_at_once_do_no_harm() {
     let database = database().await;
     let mut psqls: Vec<_> = (0..3)
         .map(|_| {
-            let mut psql = psql_migration(database.url());
+            let mut psql = psql_migrations(database.url());
             psql.env("PGOPTIONS", "-c search_path=public")
                 .spawn()
                 .unwrap()
@@ -139,9 +153,9 @@ async fn many_at_once_do_no_harm() {
         assert!(psql.wait().unwrap().success());
     }
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
-    assert_eq!(one::<i64>(&mut connection, APPLIED).await, 1);
+    assert_eq!(one::<i64>(&mut connection, APPLIED).await, files());
     run(&mut connection, "SET search_path = made_by_many").await;
-    assert_eq!(one::<i64>(&mut connection, APPLIED).await, 1);
+    assert_eq!(one::<i64>(&mut connection, APPLIED).await, files());
 }
 
 #[tokio::test]
@@ -153,7 +167,8 @@ async fn schemas_are_independent() {
         with_schema(&database, "user").await,
     );
     one_store.migrate().await.unwrap();
-    assert_eq!(other.migration_status().await.unwrap().pending.len(), 1);
+    let pending = other.migration_status().await.unwrap().pending;
+    assert_eq!(pending.len(), migrations().len());
     other.migrate().await.unwrap();
     assert_ne!(
         one_store.installation().await.unwrap(),
@@ -178,7 +193,7 @@ async fn psql_migrates_into_the_current_schema() {
     let database = database().await;
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
     let psql = |schema: &str| {
-        let mut psql = psql_migration(database.url());
+        let mut psql = psql_migrations(database.url());
         psql.env("PGOPTIONS", format!("-c search_path={schema}"))
             .output()
             .unwrap()
@@ -240,7 +255,7 @@ async fn a_migration_that_fails_leaves_nothing() {
     let database = database().await;
     let mut connection = PgConnection::connect(database.url()).await.unwrap();
     run(&mut connection, "CREATE TABLE outbox_workers (theirs int)").await;
-    try_run(&mut connection, FILE).await.unwrap_err();
+    try_run(&mut connection, FIRST).await.unwrap_err();
     let ours = "SELECT count(*) FROM pg_class WHERE relname LIKE 'outbox\\_%'";
     assert_eq!(one::<i64>(&mut connection, ours).await, 1);
 }

@@ -3,7 +3,7 @@
 
 use crate::common::{Fixture, fixture, lane, want};
 use crate::settle::{delivered, failed, left, settlement};
-use outbox_store::{Claimed, Claimer, Settlement, Wait, WorkerId};
+use outbox_store::{ClaimId, Claimed, Claimer, Settlement, Wait, WorkerId};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,6 +83,7 @@ struct Row {
     key: Option<String>,
     is_due: bool,
     owner: Option<WorkerId>,
+    claim: ClaimId,
 }
 
 /// By lane and event.
@@ -167,6 +168,7 @@ impl Model {
                 key: key.clone(),
                 is_due: !later,
                 owner: None,
+                claim: ClaimId::FIRST,
             };
             self.rows.insert((String::new(), self.last_id), row);
         }
@@ -192,7 +194,8 @@ impl Model {
         }
         self.assert_may_be_taken(id, &taken);
         for row in &taken {
-            self.rows.get_mut(&place(row)).unwrap().owner = Some(id);
+            let known = self.rows.get_mut(&place(row)).unwrap();
+            (known.owner, known.claim) = (Some(id), row.claim);
         }
         taken.len()
     }
@@ -273,7 +276,7 @@ impl Model {
         let lost = self
             .f
             .store
-            .settle(worker, std::slice::from_ref(&settlement))
+            .settle(worker, std::slice::from_ref(&settlement), false)
             .await;
         assert_eq!(lost.unwrap(), [], "{at:?} was {worker}'s");
         self.rows.remove(&at);
@@ -285,6 +288,7 @@ impl Model {
                     Wait::For(_) | Wait::Held => false,
                 },
                 owner: left.keep.then_some(worker),
+                claim: row.claim,
             };
             self.rows.insert((left.channel.to_string(), at.1), row);
         }
@@ -316,6 +320,7 @@ impl Model {
             settled.failed = vec![failed(channels[0], 1, "busy")];
         }
         settled.is_keyed = row.key.is_some();
+        settled.claim = row.claim;
         settled
     }
 

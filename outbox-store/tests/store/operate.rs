@@ -118,7 +118,7 @@ async fn what_a_living_worker_has_cannot_be_cancelled() {
     );
     // The worker comes back to life: what it settles is not written.
     let late = [delivered(1, "", &["email"])];
-    assert_eq!(f.store.settle(worker, &late).await.unwrap().len(), 1);
+    assert_eq!(f.store.settle(worker, &late, false).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -162,6 +162,7 @@ async fn a_cancel_that_races_a_send_ends_in_one_truth() {
                     .await
                     .unwrap();
                 let settle = |row: &outbox_store::Claimed| Settlement {
+                    claim: row.claim,
                     is_keyed: row.event.key.is_some(),
                     ..delivered(row.event.id, "", &["email"])
                 };

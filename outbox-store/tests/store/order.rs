@@ -36,7 +36,10 @@ fn keyed(settlement: Settlement) -> Settlement {
 }
 
 async fn settle(f: &Fixture, worker: WorkerId, settlements: &[Settlement]) {
-    assert_eq!(f.store.settle(worker, settlements).await.unwrap(), []);
+    assert_eq!(
+        f.store.settle(worker, settlements, false).await.unwrap(),
+        []
+    );
 }
 
 #[tokio::test]
@@ -188,6 +191,7 @@ async fn many_workers_keep_the_order() {
                 let settlements: Vec<Settlement> = rows
                     .iter()
                     .map(|row| Settlement {
+                        claim: row.claim,
                         is_keyed: row.event.key.is_some(),
                         ..delivered(row.event.id, "", &["email"])
                     })
@@ -222,4 +226,28 @@ async fn many_workers_keep_the_order() {
             assert!(before < id, "{id} of {key} came after {before}");
         }
     }
+}
+
+/// A worker that was stopped for longer than its lease writes down what it had in mind: by then
+/// the first of the key is somebody else's.
+#[tokio::test]
+async fn what_is_left_by_a_dead_worker_does_not_overtake_the_first_of_its_key() {
+    let f = fixture().await;
+    enqueue(&f, "a", 2).await;
+    let (dead, next, third) = (f.worker().await, f.worker().await, f.worker().await);
+    assert_eq!(ids(&claim(&f, dead).await), [1, 2]);
+    f.expire(dead).await;
+    // Room for one: the second stays the dead worker's.
+    assert_eq!(
+        ids(&f.claim(next, &want(&[("", 1), ("email", 0)])).await),
+        [1]
+    );
+    // The dead one comes back, and passes the second on to its channel's own lane.
+    let mut first = keyed(settlement(1, ""));
+    first.left = vec![left("email", Wait::Unchanged, false)];
+    let mut second = keyed(settlement(2, ""));
+    second.left = vec![left("email", Wait::Unchanged, false)];
+    f.store.settle(dead, &[first, second], false).await.unwrap();
+    // The first is on its way through `email`, and the second must wait for it.
+    assert_eq!(ids(&claim(&f, third).await), [] as [i64; 0]);
 }

@@ -1,9 +1,10 @@
 //! Forgetting what is settled and old, and nothing else.
 
-use crate::common::{Fixture, fixture, want};
-use crate::settle::{delivered, failed, left, settlement};
+use crate::common::{Fixture, PATIENCE, fixture, run, want};
+use crate::settle::{claimed_as, delivered, failed, left, settlement};
 use outbox_store::{Pruned, Wait};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 impl Fixture {
     /// Settled events, each with a result and a failed attempt.
@@ -129,6 +130,61 @@ async fn two_at_once_do_no_harm() {
     // What one had locked when the other came by.
     prune().await;
     assert_eq!(f.rows().await, "0 0 0 0");
+}
+
+/// However long it takes: it has no lock that the work asks for.
+#[tokio::test]
+async fn the_work_goes_on_while_a_batch_is_being_removed() {
+    let f = Arc::new(fixture().await);
+    f.settled(50).await;
+    f.age(10).await;
+    // Everything is locked or gone, and nothing committed, when it comes to this table.
+    f.run(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$;
+         CREATE TRIGGER wait AFTER DELETE ON outbox_attempts EXECUTE FUNCTION wait()",
+    )
+    .await;
+    let mut gate = f.connect().await;
+    run(&mut gate, "BEGIN; SELECT pg_advisory_xact_lock(1)").await;
+    let pruning = tokio::spawn({
+        let f = Arc::clone(&f);
+        async move { f.prune(7.0, 100, 0).await }
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity \
+                 WHERE wait_event = 'advisory' AND datname = current_database()";
+    let deadline = Instant::now() + PATIENCE;
+    while f.one::<i64>(waits).await == 0 {
+        assert!(Instant::now() < deadline, "it removes nothing");
+        tokio::task::yield_now().await;
+    }
+
+    let work = async {
+        // Enqueues, claims and settles, for the first time and again; and others prune.
+        f.settled(20).await;
+        let worker = f.claimed(1).await;
+        let mut again = settlement(71, "");
+        again
+            .left
+            .push(left("sms", Wait::For(Duration::ZERO), false));
+        f.settle(worker, &[again]).await;
+        let rows = f.claim(worker, &want(&[("sms", 1)])).await;
+        f.settle(
+            worker,
+            &[claimed_as(&rows[0], delivered(71, "sms", &["sms"]))],
+        )
+        .await;
+        assert_eq!(f.prune(7.0, 100, 0).await, (0, None));
+        assert_eq!(f.store.cancel(&[71], None).await.unwrap().len(), 1);
+        let pending = "SELECT count(*) FROM outbox_event_status WHERE processed_at IS NULL";
+        assert_eq!(f.one::<i64>(pending).await, 0);
+    };
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.expect("the work waits for pruning");
+    assert!(!pruning.is_finished());
+    run(&mut gate, "COMMIT").await;
+    assert_eq!(pruning.await.unwrap(), (50, None));
+    assert_eq!(f.rows().await, "21 21 20 0");
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use crate::common::{Fixture, channel, fixture, ids, lane, want};
 use outbox_channel::ErrorClass;
-use outbox_store::{FailedAttempt, Left, Outcome, ResultStatus, Settlement, Wait, WorkerId};
+use outbox_store::{
+    ClaimId, Claimed, FailedAttempt, Left, Outcome, ResultStatus, Settlement, Wait, WorkerId,
+};
 use std::time::{Duration, Instant};
 
 pub(crate) fn outcome(name: &str, status: ResultStatus) -> Outcome {
@@ -45,10 +47,19 @@ pub(crate) fn settlement(event_id: i64, name: &str) -> Settlement {
     Settlement {
         event_id,
         lane: lane(name),
+        claim: ClaimId::FIRST,
         is_keyed: false,
         outcomes: Vec::new(),
         left: Vec::new(),
         failed: Vec::new(),
+    }
+}
+
+/// Of a row that was not claimed for the first time.
+pub(crate) fn claimed_as(row: &Claimed, settlement: Settlement) -> Settlement {
+    Settlement {
+        claim: row.claim,
+        ..settlement
     }
 }
 
@@ -84,7 +95,7 @@ impl Fixture {
     }
 
     pub(crate) async fn settle(&self, worker: WorkerId, settlements: &[Settlement]) {
-        let lost = self.store.settle(worker, settlements).await.unwrap();
+        let lost = self.store.settle(worker, settlements, false).await.unwrap();
         assert_eq!(lost, []);
     }
 }
@@ -186,7 +197,8 @@ async fn a_retry_replaces_the_row_of_its_channel() {
         .await;
     let worker = f.worker().await;
     for attempt in 1..=3 {
-        assert_eq!(ids(&f.claim(worker, &want(&[("email", 5)])).await), [1, 2]);
+        let rows = f.claim(worker, &want(&[("email", 5)])).await;
+        assert_eq!(ids(&rows), [1, 2]);
         let retry = |id, keep| {
             let mut retry = settlement(id, "email");
             retry
@@ -194,7 +206,7 @@ async fn a_retry_replaces_the_row_of_its_channel() {
                 .push(left("email", Wait::For(Duration::from_mins(1)), keep));
             retry.left[0].attempts = attempt;
             retry.failed.push(failed("email", attempt, "busy"));
-            retry
+            claimed_as(&rows[0], retry)
         };
         f.settle(worker, &[retry(1, false), retry(2, attempt == 3)])
             .await;
@@ -240,7 +252,8 @@ async fn who_lost_the_lease_writes_only_what_failed() {
     let old = f.claimed(3).await;
     f.expire(old).await;
     let new = f.worker().await;
-    assert_eq!(f.claim(new, &want(&[("", 2)])).await.len(), 2);
+    let taken_over = f.claim(new, &want(&[("", 2)])).await;
+    assert_eq!(taken_over.len(), 2);
 
     // The third row is still its own: nobody came for it.
     let mut second = delivered(2, "", &["email"]);
@@ -251,7 +264,7 @@ async fn who_lost_the_lease_writes_only_what_failed() {
         second,
         delivered(3, "", &["email"]),
     ];
-    let lost = f.store.settle(old, &batch).await.unwrap();
+    let lost = f.store.settle(old, &batch, false).await.unwrap();
     assert_eq!(lost, [(1, lane("")), (2, lane(""))]);
     assert_eq!(f.one::<String>(QUEUE).await, "1  0 2, 2  0 2");
     assert_eq!(
@@ -262,7 +275,7 @@ async fn who_lost_the_lease_writes_only_what_failed() {
 
     f.settle(
         new,
-        &[delivered(1, "", &["sms"]), delivered(2, "", &["sms"])],
+        &[1, 2].map(|id| claimed_as(&taken_over[0], delivered(id, "", &["sms"]))),
     )
     .await;
     assert_eq!(
@@ -277,13 +290,35 @@ async fn settling_again_changes_nothing() {
     let worker = f.claimed(2).await;
     let mut partly = delivered(2, "", &["email"]);
     partly.left.push(left("crm", Wait::Unchanged, false));
+    partly.failed.push(failed("crm", 1, "busy"));
     let batch = [delivered(1, "", &["email", "sms"]), partly];
     f.settle(worker, &batch).await;
     let (queue, results): (String, String) = (f.one(QUEUE).await, f.one(RESULTS).await);
-    let lost = f.store.settle(worker, &batch).await.unwrap();
+    let lost = f.store.settle(worker, &batch, true).await.unwrap();
     assert_eq!(lost, [(1, lane("")), (2, lane(""))]);
+    assert_eq!(f.one::<i64>(ATTEMPTS).await, 1);
     assert_eq!(f.one::<String>(QUEUE).await, queue);
     assert_eq!(f.one::<String>(RESULTS).await, results);
+}
+
+/// The first try was written and its answer lost; before the second, the same worker has claimed
+/// the row again.
+#[tokio::test]
+async fn settling_again_does_not_touch_what_was_claimed_again() {
+    let f = fixture().await;
+    let worker = f.claimed(1).await;
+    let mut given_back = settlement(1, "");
+    given_back.left.push(left("email", Wait::Unchanged, false));
+    f.settle(worker, std::slice::from_ref(&given_back)).await;
+    let claimed = f.claim(worker, &want(&[("email", 1)])).await;
+    let mut first = delivered(1, "email", &["email"]);
+    first.claim = ClaimId::FIRST;
+    let lost = f.store.settle(worker, &[first.clone()], true).await;
+    assert_eq!(lost.unwrap(), [(1, lane("email"))]);
+    assert_eq!(f.one::<i64>("SELECT count(*) FROM outbox_queue").await, 1);
+    first.claim = claimed[0].claim;
+    f.settle(worker, &[first]).await;
+    assert_eq!(f.one::<i64>("SELECT count(*) FROM outbox_queue").await, 0);
 }
 
 #[tokio::test]
@@ -295,7 +330,7 @@ async fn a_settlement_that_fails_writes_nothing() {
     bad.failed.push(failed("email", 1, "busy"));
     let error = f
         .store
-        .settle(worker, &[delivered(1, "", &["email"]), bad])
+        .settle(worker, &[delivered(1, "", &["email"]), bad], false)
         .await
         .unwrap_err();
     assert!(!error.is_transient(), "{}", error.sentence());

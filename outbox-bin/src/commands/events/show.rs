@@ -37,6 +37,7 @@ fn show(details: EventDetails) {
             "CODE",
             "MESSAGE",
             "PROVIDER ID",
+            "REPORTED SINCE",
         ],
         details.results.into_iter().map(result),
         "nothing is settled",
@@ -87,7 +88,8 @@ fn facts(event: &EventFacts) {
     }
 }
 
-fn result(result: EventResult) -> [String; 7] {
+fn result(result: EventResult) -> [String; 8] {
+    let reported = reported(&result);
     let message = result.message.unwrap_or_default();
     let message = match result.fell_back_to {
         Some(next) => format!("{message} ({next} took over)"),
@@ -101,7 +103,18 @@ fn result(result: EventResult) -> [String; 7] {
         plain(&result.code.unwrap_or_default()),
         plain(&message),
         plain(&result.provider_id.unwrap_or_default()),
+        reported,
     ]
+}
+
+/// What the provider has told since it took the message.
+fn reported(result: &EventResult) -> String {
+    let (Some(status), Some(at)) = (&result.reported, result.reported_at) else {
+        return String::new();
+    };
+    let code = result.reported_code.as_deref();
+    let code = code.map_or(String::new(), |code| format!(" ({})", plain(code)));
+    format!("{status}{code}, {}", time(at))
 }
 
 fn work(work: EventWork) -> [String; 4] {

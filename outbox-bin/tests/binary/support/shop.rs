@@ -98,6 +98,15 @@ impl Shop {
         self.fate(id).await
     }
 
+    /// Waits until the event is held.
+    pub(crate) async fn held(&self, id: i64) {
+        self.until(
+            "SELECT count(*) FROM outbox_event_status WHERE id = $1 AND status = 'held'",
+            id,
+        )
+        .await;
+    }
+
     /// Waits until an attempt at the event has failed.
     pub(crate) async fn attempted(&self, id: i64) {
         self.until(

@@ -1,0 +1,32 @@
+//! A channel that is resumed while everybody sleeps.
+
+use crate::channels::accepting;
+use crate::common::{DELIVERED, Fixture, Running, name, spec, without_polling};
+
+#[tokio::test]
+async fn resuming_a_channel_wakes_who_sleeps() {
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker_with(without_polling(), vec![spec("email", accepting())]);
+    let running = Running::start(worker);
+    fixture
+        .until("SELECT bool_or(asleep) FROM outbox_workers")
+        .await;
+    let (store, email) = (&fixture.store, name("email"));
+    assert!(store.pause_channel(&email, true).await.unwrap());
+    fixture.enqueue("email", 20).await;
+    fixture
+        .until(
+            "SELECT count(*) FILTER (WHERE channel = 'email' AND worker IS NULL) = 20
+             FROM outbox_queue",
+        )
+        .await;
+    fixture
+        .until("SELECT bool_or(asleep) FROM outbox_workers")
+        .await;
+    assert_eq!(fixture.count(DELIVERED).await, 0);
+    assert!(store.pause_channel(&email, false).await.unwrap());
+    // It looks by itself once a minute only.
+    fixture.until_settled().await;
+    running.stop().await;
+    assert_eq!(fixture.count(DELIVERED).await, 20);
+}
