@@ -51,7 +51,8 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
         return given_back();
     }
     if let Some(began) = item.began_at {
-        return resolve(shared, item, outlet, began).await;
+        // On the heap, as it is rare and large.
+        return Box::pin(resolve(shared, item, outlet, began)).await;
     }
     if let Some(expired) = expired(shared, item, outlet) {
         return expired;
@@ -101,7 +102,7 @@ async fn announce(shared: &Shared, item: &Item, outlet: &Outlet) -> bool {
         return true;
     }
     tokio::select! {
-        is_written = shared.intents.announce(item) => is_written,
+        is_written = Box::pin(shared.intents.announce(item)) => is_written,
         () = shared.giving_up.cancelled() => false,
     }
 }

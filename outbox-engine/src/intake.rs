@@ -239,10 +239,10 @@ impl Intake {
                 if finished.await.is_err() {
                     tracing::error!("an outcome came after the last ones were written");
                 }
+                // Not each time: at full speed that would be a look for every delivery.
                 if let Some(soon) = outlet.finish(batch_size) {
                     shared.alarm.set(Instant::now() + soon);
                 }
-                shared.progress.notify_one();
             }
         });
     }

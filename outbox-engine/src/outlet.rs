@@ -63,7 +63,7 @@ pub(crate) struct Outlet {
     breaker: Mutex<Breaker>,
     /// Paused by an operator, or found down by another worker.
     closed: AtomicBool,
-    /// A claim found no room: whoever makes some says so.
+    /// A claim found too little room: whoever makes enough says so.
     is_starved: AtomicBool,
 }
 
@@ -111,13 +111,13 @@ impl Outlet {
         lock(&self.breaker).admit(Instant::now(), self.window(batch_size), taken)
     }
 
-    /// As [`room`](Self::room), for a claim: when there is none, the next
-    /// [`finish`](Self::finish) tells.
+    /// As [`room`](Self::room), for a claim: when there is too little, a later
+    /// [`finish`](Self::finish) tells that there is more.
     pub(crate) fn room_to_claim(&self, batch_size: usize) -> usize {
         // First this, then the count: a place that becomes free in between is told too.
         self.is_starved.store(true, Ordering::SeqCst);
         let room = self.room(batch_size);
-        if room > 0 {
+        if self.is_worth_claiming(room, batch_size) {
             self.is_starved.store(false, Ordering::SeqCst);
         }
         room

@@ -133,7 +133,10 @@ impl Next {
         match self {
             Self::AtOnce => {}
             Self::Progress(time) => {
-                let _ = tokio::time::timeout(time, shared.progress.notified()).await;
+                tokio::select! {
+                    () = shared.alarm.rings(Instant::now() + time) => {}
+                    () = shared.progress.notified() => {}
+                }
             }
             Self::Sleep(time) => {
                 tokio::select! {

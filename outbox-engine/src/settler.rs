@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-const BATCH: usize = 500;
+const BATCH: usize = 1_000;
 /// So many statements are written at once, when there is enough to write.
 const WRITERS: usize = 3;
 /// What is worth a statement of its own while another is under way.
-const WORTH_IT: usize = BATCH / 2;
+const WORTH_IT: usize = 400;
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Works until all senders are gone and everything is written, or the worker abandons it.

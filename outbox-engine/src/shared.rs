@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     pub(crate) unsettled: AtomicUsize,
     /// Of those, rows whose deliveries have not begun: their channels do not know of them yet.
     pub(crate) in_hand: AtomicUsize,
-    /// A delivery has finished, or a row is settled: there may be room for more.
+    /// Rows are settled, or their deliveries have begun: there may be room for more.
     pub(crate) progress: Notify,
     pub(crate) alarm: Alarm,
     pub(crate) intents: Intents,
@@ -117,29 +117,31 @@ impl Shared {
         error: Option<&SendError>,
     ) {
         let name = &outlet.spec.name;
-        let told = match (disposition, error) {
-            (Disposition::Postpone, Some(error)) => match outlet.unavailable(leave, error) {
-                Some(pause) => {
+        match (disposition, error) {
+            (Disposition::Postpone, Some(error)) => {
+                if let Some(pause) = outlet.unavailable(leave, error) {
                     tracing::error!(
                         channel = %name, error = %error, again_in = ?pause,
                         "channel unavailable, left alone for a while; no attempt is charged"
                     );
                     let down = self.store.channel_down(name, pause, error.message());
-                    within(Self::ASIDE, down).await
+                    self.tell(name, Box::pin(down)).await;
                 }
-                None => Ok(()),
-            },
-            // A timeout says nothing about the channel.
-            (_, Some(error)) if error.class() == ErrorClass::Ambiguous => {
-                outlet.unknown(leave);
-                Ok(())
             }
+            // A timeout says nothing about the channel.
+            (_, Some(error)) if error.class() == ErrorClass::Ambiguous => outlet.unknown(leave),
             _ if outlet.answered(leave) => {
                 tracing::info!(channel = %name, "channel available again");
-                within(Self::ASIDE, self.store.channel_up(name)).await
+                let up = self.store.channel_up(name);
+                self.tell(name, Box::pin(up)).await;
             }
-            _ => Ok(()),
-        };
+            _ => {}
+        }
+    }
+
+    /// With `news` on the heap: it is rare, and every delivery would carry room for it.
+    async fn tell(&self, name: &ChannelName, news: impl Future<Output = Result<(), StoreError>>) {
+        let told = within(Self::ASIDE, news).await;
         if let Err(trouble) = told {
             tracing::warn!(channel = %name, error = trouble.sentence(), "cannot tell other workers");
         }
@@ -148,9 +150,13 @@ impl Shared {
     /// Learns, if it has not just been done, which channels an operator has paused or another
     /// worker has found down.
     pub(crate) async fn look_at_channels(&self) {
-        if self.knows_channels() {
-            return;
+        if !self.knows_channels() {
+            // On the heap: every delivery would carry room for it.
+            Box::pin(self.ask_for_channels()).await;
         }
+    }
+
+    async fn ask_for_channels(&self) {
         let _one = self.asking.lock().await;
         if self.knows_channels() {
             return;

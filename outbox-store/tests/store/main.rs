@@ -20,6 +20,7 @@ mod producer;
 mod receipts;
 mod report;
 mod restore;
+mod resume;
 mod retention;
 mod settle;
 mod status;
