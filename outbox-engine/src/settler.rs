@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 
 const BATCH: usize = 1_000;
 /// So many statements are written at once, when there is enough to write.
-const WRITERS: usize = 3;
+const WRITERS: usize = 2;
 /// What is worth a statement of its own while another is under way.
-const WORTH_IT: usize = 400;
+const WORTH_IT: usize = BATCH / 2;
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Works until all senders are gone and everything is written, or the worker abandons it.
