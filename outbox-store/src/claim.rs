@@ -1,15 +1,19 @@
 //! Taking work, without ever walking the same dead rows twice.
 
+mod answer;
+mod lanes;
+mod leased;
+
 use crate::error::StoreError;
 use crate::fault::{Step, around};
 use crate::settle::unblock;
 use crate::store::Store;
 use crate::worker::WorkerId;
+use answer::{Answer, Row};
 use chrono::{DateTime, Utc};
+use lanes::Lanes;
 use outbox_channel::{ChannelName, Event};
-use serde_json::value::RawValue;
-use sqlx::types::Json;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// What a queue row is about.
@@ -107,83 +111,6 @@ impl Default for Claimer {
         }
     }
 }
-
-/// A row as the claim statement returns it.
-struct Answer {
-    blocked: i64,
-    event_id: Option<i64>,
-    channel: Option<String>,
-    priority: Option<i16>,
-    due_at: Option<DateTime<Utc>>,
-    attempt: Option<i32>,
-    takeovers: Option<i16>,
-    claim: Option<i16>,
-    began_at: Option<DateTime<Utc>>,
-    behind: Option<Vec<String>>,
-    event_type: Option<String>,
-    payload: Option<Json<Box<RawValue>>>,
-    headers: Option<Json<Box<RawValue>>>,
-    key: Option<String>,
-    max_retries: Option<i32>,
-    expires_at: Option<DateTime<Utc>>,
-    created_at: Option<DateTime<Utc>>,
-}
-
-/// A leased row, and the event if it is still there.
-struct Row {
-    event_id: i64,
-    channel: String,
-    priority: i16,
-    due_at: DateTime<Utc>,
-    claimed: Option<Claimed>,
-}
-
-/// The lanes of a claim, as the statement takes them.
-struct Lanes {
-    channels: Vec<String>,
-    rooms: Vec<i32>,
-    all: Vec<String>,
-}
-
-impl Lanes {
-    fn new(wanted: &[Wanted]) -> Self {
-        let has_room = wanted.iter().filter(|wanted| wanted.room > 0);
-        let (channels, rooms) = has_room
-            .map(|Wanted { lane, room }| {
-                (
-                    lane.as_str().to_owned(),
-                    i32::try_from(*room).unwrap_or(i32::MAX),
-                )
-            })
-            .unzip();
-        let names = wanted.iter().filter(|wanted| wanted.lane != Lane::Unrouted);
-        let all = names
-            .map(|wanted| wanted.lane.as_str().to_owned())
-            .collect();
-        Self {
-            channels,
-            rooms,
-            all,
-        }
-    }
-
-    fn take(&mut self, rows: &[Row]) {
-        for row in rows {
-            if let Some(at) = self
-                .channels
-                .iter()
-                .position(|channel| *channel == row.channel)
-            {
-                self.rooms[at] -= 1;
-            }
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.rooms.iter().any(|room| *room <= 0)
-    }
-}
-
 impl Claimer {
     /// While claims come back full, a sweep at least this often.
     const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
@@ -347,110 +274,4 @@ async fn drop_orphans(
         .filter_map(|row| Some((row.channel, row.key?)));
     unblock(&mut *transaction, keys).await?;
     around(Step::Commit, transaction.commit()).await
-}
-
-impl Answer {
-    /// `None` when this is the answer of a claim that leased nothing.
-    fn into_row(self) -> Option<Row> {
-        Some(Row {
-            event_id: self.event_id?,
-            channel: self.channel.clone()?,
-            priority: self.priority?,
-            due_at: self.due_at?,
-            claimed: self.into_claimed(),
-        })
-    }
-
-    /// `None` when there is no event, or a lane whose name nobody can have claimed for.
-    fn into_claimed(self) -> Option<Claimed> {
-        let lane = match self.channel? {
-            unrouted if unrouted.is_empty() => Lane::Unrouted,
-            channel => Lane::Channel(ChannelName::try_from(channel).ok()?),
-        };
-        let event = Event {
-            id: self.event_id?,
-            event_type: self.event_type?,
-            payload: self.payload?.0,
-            headers: self
-                .headers
-                .map(|headers| text_pairs(&headers.0))
-                .unwrap_or_default(),
-            key: self.key,
-            max_retries: self.max_retries.and_then(|n| u32::try_from(n).ok()),
-            expires_at: self.expires_at,
-            created_at: self.created_at?,
-        };
-        let behind = self.behind.unwrap_or_default().into_iter();
-        Some(Claimed {
-            lane,
-            event,
-            attempts: self.attempt?.unsigned_abs(),
-            takeovers: self.takeovers?.unsigned_abs().into(),
-            claim: ClaimId(self.claim?),
-            began_at: self.began_at,
-            behind: behind
-                .filter_map(|name| ChannelName::try_from(name).ok())
-                .collect(),
-        })
-    }
-}
-
-/// Headers are text; what an application wrote as something else stands as its JSON.
-fn text_pairs(headers: &RawValue) -> BTreeMap<String, String> {
-    if headers.get() == "{}" {
-        return BTreeMap::new();
-    }
-    let values: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(headers.get()).unwrap_or_default();
-    let as_text = |value| match value {
-        serde_json::Value::String(text) => text,
-        other => other.to_string(),
-    };
-    values
-        .into_iter()
-        .map(|(name, value)| (name, as_text(value)))
-        .collect()
-}
-
-impl Store {
-    /// Writes down that attempts begin, before anything is sent: should this worker die, the
-    /// next one knows that their outcome is unknown. Returns the rows that the worker still
-    /// holds; the others must not be sent.
-    ///
-    /// # Errors
-    /// When the statement fails; nothing must be sent then.
-    pub async fn begin_attempts(
-        &self,
-        worker: WorkerId,
-        rows: &[(i64, Lane)],
-    ) -> Result<Vec<(i64, Lane)>, StoreError> {
-        let (ids, lanes): (Vec<i64>, Vec<String>) = rows
-            .iter()
-            .map(|(id, lane)| (*id, lane.as_str().to_owned()))
-            .unzip();
-        let begin = sqlx::query_file!("sql/begin_attempts.sql", worker.0, &ids, &lanes);
-        let held = around(Step::BeginAttempts, begin.fetch_all(&self.pool))
-            .await
-            .map_err(StoreError::during("write down that attempts begin"))?;
-        let held: std::collections::HashSet<_> = held
-            .into_iter()
-            .map(|row| (row.event_id, row.channel))
-            .collect();
-        let is_held = |(id, lane): &&(i64, Lane)| held.contains(&(*id, lane.as_str().to_owned()));
-        Ok(rows.iter().filter(is_held).cloned().collect())
-    }
-
-    /// How long until the earliest row of these lanes that is not due yet; `None` when nothing
-    /// waits for a time. By the database's clock.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn next_due(&self, lanes: &[Lane]) -> Result<Option<Duration>, StoreError> {
-        let lanes: Vec<String> = lanes.iter().map(|lane| lane.as_str().to_owned()).collect();
-        let next_due = sqlx::query_file_scalar!("sql/next_due.sql", &lanes);
-        let seconds = around(Step::NextDue, next_due.fetch_one(&self.pool))
-            .await
-            .map_err(StoreError::during("look when the next event is due"))?;
-        Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
-    }
 }

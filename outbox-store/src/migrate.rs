@@ -22,9 +22,9 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/0001_outbox.sql"),
     },
     Migration {
-        version: 3,
-        file: "0003_receipts.sql",
-        sql: include_str!("../../migrations/0003_receipts.sql"),
+        version: 2,
+        file: "0002_receipts.sql",
+        sql: include_str!("../../migrations/0002_receipts.sql"),
     },
 ];
 

@@ -6,7 +6,7 @@
 DO $migration$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('outbox_migrations'));
-    IF EXISTS (SELECT FROM outbox_migrations WHERE version = 3) THEN
+    IF EXISTS (SELECT FROM outbox_migrations WHERE version = 2) THEN
         RETURN;
     END IF;
     -- Not a caller's temporary tables of the same names.
@@ -30,6 +30,6 @@ BEGIN
     CREATE INDEX outbox_deliveries_provider_id ON outbox_deliveries (provider_id)
         WHERE provider_id IS NOT NULL;
 
-    INSERT INTO outbox_migrations (version, file) VALUES (3, '0003_receipts.sql');
+    INSERT INTO outbox_migrations (version, file) VALUES (2, '0002_receipts.sql');
 END
 $migration$;
