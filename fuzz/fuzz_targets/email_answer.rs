@@ -4,7 +4,7 @@
 
 use channel_email::{Email, EmailConfig, TlsMode};
 use libfuzzer_sys::fuzz_target;
-use outbox_channel::{Channel, ChannelFactory, Delivery, Receipt, SendError};
+use outbox_channel::{ChannelFactory, Delivery, Receipt, SendError};
 use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
