@@ -6,6 +6,7 @@ mod drain;
 mod enqueue;
 mod fan_out;
 mod idle;
+mod intents;
 mod kept;
 mod keyed;
 mod latency;
@@ -85,6 +86,10 @@ const ALL: &[Scenario] = &[
     Scenario {
         name: "fan_out",
         run: |bench| fan_out::run(bench).boxed(),
+    },
+    Scenario {
+        name: "intents",
+        run: |bench| intents::run(bench).boxed(),
     },
     Scenario {
         name: "down",
