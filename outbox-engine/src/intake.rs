@@ -20,42 +20,42 @@ use tokio_util::task::TaskTracker;
 /// one of them is the cause, and the others must not be given up with it.
 const SUSPICIOUS: u32 = 2;
 
-fn suspect(rows: &[Claimed]) -> Option<i64> {
-    let suspects = rows.iter().filter(|row| row.takeovers >= SUSPICIOUS);
-    suspects
-        .max_by_key(|row| row.takeovers)
-        .map(|row| row.event.id)
-}
-
 /// What one claim brought.
 pub(crate) struct Load {
     pub(crate) rows: Vec<Claimed>,
+    pub(crate) tenure: Arc<Tenure>,
     /// Only those are begun for which their channel has room.
     pub(crate) within_room: bool,
+}
+
+/// What holds for all rows of a load.
+struct Terms {
     tenure: Arc<Tenure>,
+    within_room: bool,
+    /// The event that is the most likely to be why workers died.
+    suspect: Option<i64>,
 }
 
 impl Load {
-    pub(crate) fn new(tenure: Arc<Tenure>, rows: Vec<Claimed>) -> Self {
-        Self {
-            rows,
-            within_room: true,
-            tenure,
+    fn terms(&self) -> Terms {
+        let suspects = self.rows.iter().filter(|row| row.takeovers >= SUSPICIOUS);
+        Terms {
+            tenure: Arc::clone(&self.tenure),
+            within_room: self.within_room,
+            suspect: suspects
+                .max_by_key(|row| row.takeovers)
+                .map(|row| row.event.id),
         }
     }
 }
 
 /// Begins deliveries, and has every one of them tell how it ended.
 pub(crate) struct Intake {
-    /// The lease of what comes in.
-    tenure: Arc<Tenure>,
     shared: Arc<Shared>,
     finished: mpsc::Sender<Finished>,
     deliveries: TaskTracker,
     batch_size: usize,
     last_serial: u64,
-    /// Of what comes in, the event that is the most likely to be why workers died.
-    suspect: Option<i64>,
 }
 
 impl Intake {
@@ -65,13 +65,11 @@ impl Intake {
         batch_size: usize,
     ) -> Self {
         Self {
-            tenure: shared.lease.current(),
             shared,
             finished,
             deliveries: TaskTracker::new(),
             batch_size,
             last_serial: 0,
-            suspect: None,
         }
     }
 
@@ -79,8 +77,7 @@ impl Intake {
     pub(crate) async fn run(mut self, mut arriving: mpsc::Receiver<Load>) -> TaskTracker {
         while let Some(load) = arriving.recv().await {
             let count = load.rows.len();
-            self.tenure = load.tenure;
-            self.start(load.rows, load.within_room).await;
+            self.start(load).await;
             self.shared.in_hand.fetch_sub(count, Ordering::Relaxed);
             self.shared.progress.notify_one();
         }
@@ -88,12 +85,12 @@ impl Intake {
         self.deliveries
     }
 
-    async fn start(&mut self, rows: Vec<Claimed>, within_room: bool) {
-        self.suspect = suspect(&rows);
+    async fn start(&mut self, load: Load) {
+        let terms = load.terms();
         let mut runs: BTreeMap<(String, Option<ChannelName>), Vec<Claimed>> = BTreeMap::new();
-        for row in rows {
+        for row in load.rows {
             match &row.event.key {
-                None => self.start_run(vec![row], within_room).await,
+                None => self.start_run(vec![row], &terms).await,
                 Some(key) => {
                     let run = (key.clone(), row.lane.channel().cloned());
                     runs.entry(run).or_default().push(row);
@@ -102,18 +99,19 @@ impl Intake {
         }
         for mut run in runs.into_values() {
             run.sort_unstable_by_key(|row| row.event.id);
-            self.start_run(run, within_room).await;
+            self.start_run(run, &terms).await;
         }
     }
 
     /// Rows of one key and lane, in order; or a single row.
-    async fn start_run(&mut self, rows: Vec<Claimed>, within_room: bool) {
+    async fn start_run(&mut self, rows: Vec<Claimed>, terms: &Terms) {
         self.last_serial += 1;
         let (run, of) = (self.last_serial, rows.len());
         let mut items = Vec::with_capacity(of);
         for (at, row) in rows.into_iter().enumerate() {
             let place = Place { run, at, of };
-            items.extend(self.route(row, (of > 1).then_some(place)).await);
+            let place = (of > 1).then_some(place);
+            items.extend(self.route(row, place, terms).await);
         }
         let mut started: Vec<&ChannelName> = Vec::with_capacity(1);
         for channel in items.iter().flat_map(|item| &item.channels) {
@@ -121,27 +119,33 @@ impl Intake {
                 started.push(channel);
                 let its_own = |item: &&Arc<Item>| item.channels.contains(channel);
                 let its_own = items.iter().filter(its_own).cloned().collect();
-                self.start_channel(channel, its_own, within_room).await;
+                self.start_channel(channel, its_own, terms.within_room)
+                    .await;
             }
         }
     }
 
     /// `None` when the row is over before it has begun.
-    async fn route(&mut self, row: Claimed, place: Option<Place>) -> Option<Arc<Item>> {
+    async fn route(
+        &mut self,
+        row: Claimed,
+        place: Option<Place>,
+        terms: &Terms,
+    ) -> Option<Arc<Item>> {
         self.last_serial += 1;
         let event_id = row.event.id;
         let mut item = Item {
             serial: self.last_serial,
             event: Arc::new(row.event),
             lane: row.lane,
-            tenure: Arc::clone(&self.tenure),
+            tenure: Arc::clone(&terms.tenure),
             attempts: row.attempts,
             takeovers: row.takeovers,
             claim: row.claim,
             began_at: row.began_at,
             channels: Vec::new(),
             behind: row.behind,
-            is_put_off: row.takeovers >= SUSPICIOUS && self.suspect != Some(event_id),
+            is_put_off: row.takeovers >= SUSPICIOUS && terms.suspect != Some(event_id),
             place,
         };
         let part = match self.plan(&item) {

@@ -83,7 +83,7 @@ impl Shift {
         }
         self.last_claim = Instant::now();
         let is_sweep_put_off = !self.claimer.sweep_due_in().is_zero();
-        let load = within(self.shared.patience, self.claim_rows(&wanted)).await?;
+        let load = within(self.shared.patience, self.claim_rows(&wanted, true)).await?;
         let count = load.rows.len();
         let took_all = |wanted: &Wanted| {
             let rows = load.rows.iter();
@@ -91,7 +91,7 @@ impl Shift {
             wanted.room > 0 && taken >= wanted.room.min(1_000)
         };
         let is_full = wanted.iter().any(took_all) || count >= 1_000 || self.claimer.met_waiting();
-        self.take_in(load, true).await;
+        self.take_in(load).await;
         if is_full {
             return Ok(Claim::Full);
         }
@@ -160,12 +160,12 @@ impl Shift {
                 continue;
             }
             self.claimer = Claimer::default();
-            let load = self.claim_rows(&self.only(lane, room)).await?;
+            let load = self.claim_rows(&self.only(lane, room), false).await?;
             if load.rows.is_empty() && !self.claimer.met_waiting() {
                 break;
             }
             left = left.saturating_sub(load.rows.len());
-            self.take_in(load, false).await;
+            self.take_in(load).await;
         }
         Ok(left)
     }
@@ -188,7 +188,11 @@ impl Shift {
             .collect()
     }
 
-    async fn claim_rows(&mut self, wanted: &[Wanted]) -> Result<Load, StoreError> {
+    async fn claim_rows(
+        &mut self,
+        wanted: &[Wanted],
+        within_room: bool,
+    ) -> Result<Load, StoreError> {
         if self.is_claim_lost {
             // Rows that the server leased, but whose names we never heard, would be ours for as
             // long as that lease is kept up.
@@ -196,18 +200,25 @@ impl Shift {
         }
         let tenure = self.shared.lease.current();
         if !tenure.is_held() {
-            return Ok(Load::new(tenure, Vec::new()));
+            return Ok(Load {
+                rows: Vec::new(),
+                tenure,
+                within_room,
+            });
         }
         // Also when this future is dropped before the answer is there.
         self.is_claim_lost = true;
         let store = &self.shared.store;
         let rows = self.claimer.claim(store, tenure.worker, wanted).await?;
         self.is_claim_lost = false;
-        Ok(Load::new(tenure, rows))
+        Ok(Load {
+            rows,
+            tenure,
+            within_room,
+        })
     }
 
-    async fn take_in(&mut self, mut load: Load, within_room: bool) {
-        load.within_room = within_room;
+    async fn take_in(&self, load: Load) {
         let count = load.rows.len();
         self.shared.unsettled.fetch_add(count, Ordering::Relaxed);
         self.shared.in_hand.fetch_add(count, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Events of one key, in order, per channel.
 
-use crate::channels::Recorder;
+use crate::channels::{Gate, Recorder};
 use crate::common::{DELIVERED, Fixture, Running, any, fan_out, spec};
 use outbox_engine::{ChannelSpec, OnDead, Receipt, RetryPolicy, Route, SendError};
 use outbox_store::{NewEvent, enqueue_many};
@@ -144,4 +144,27 @@ async fn a_dead_letter_lets_the_next_go_or_blocks_it() {
             assert_eq!(fixture.status(2).await.status, "pending");
         }
     }
+}
+
+/// Were it sent before, and the worker died: the dead letter would come once more, behind it.
+#[tokio::test]
+async fn behind_a_dead_letter_nothing_goes_before_that_is_written() {
+    let fixture = Fixture::new().await;
+    let gate = Gate::answering(|delivery| match delivery.event().id {
+        1 => Err(SendError::permanent("550", "no such user")),
+        _ => Ok(Receipt::new()),
+    });
+    let events = vec![NewEvent::new("email", any()).key("a"); 2];
+    enqueue_many(fixture.store.pool(), &events).await.unwrap();
+    let running = Running::start(fixture.worker(vec![spec("email", gate.clone())]));
+    gate.arrived(1).await;
+    let transaction = fixture.locked("outbox_deliveries").await;
+    gate.open();
+    let waiting = fixture.waiting().await;
+    assert!(waiting.contains("Writes down"), "{waiting}");
+    assert_eq!(gate.attempts(), [(1, 1)]);
+    transaction.rollback().await.unwrap();
+    fixture.until_settled().await;
+    running.stop().await;
+    assert_eq!(gate.attempts(), [(1, 1), (2, 1)]);
 }

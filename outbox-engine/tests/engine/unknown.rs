@@ -1,13 +1,16 @@
 //! Attempts of which nobody knows how they ended, and a provider that is asked.
 
+use crate::channels::Recorder;
 use crate::common::{Fixture, PATIENCE, Running, any, spec};
 use chrono::{DateTime, Utc};
 use outbox_engine::{
     Channel, ChannelSpec, Delivery, OnAmbiguous, Receipt, RetryPolicy, SendError, Verdict,
     async_trait,
 };
+use outbox_store::NewEvent;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Never says how a send ended; asked for the n-th time, it answers by a function of n.
 struct Silent {
@@ -122,4 +125,37 @@ async fn a_provider_that_cannot_be_asked_is_asked_again_and_nothing_is_sent() {
     let attempts = fixture.attempts().await;
     let codes: Vec<_> = attempts.iter().map(|a| a.code.as_str()).collect();
     assert_eq!(codes, ["timeout", "401"]);
+}
+
+/// Writing down that the attempt begins takes until it is too late.
+#[tokio::test]
+async fn what_expires_while_its_attempt_is_written_down_is_not_sent() {
+    let fixture = Fixture::new().await;
+    let soon = Utc::now() + Duration::from_secs(5);
+    let event = NewEvent::new("sms", any()).expires_at(soon);
+    let event = fixture.write(&event).await;
+    for slow in [
+        "CREATE TABLE begun (event_id bigint)",
+        "CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO begun VALUES (new.event_id);
+             PERFORM pg_sleep(1 + extract(epoch FROM expires_at - clock_timestamp()))
+             FROM outbox_events WHERE id = new.event_id;
+             RETURN new;
+         END $$",
+        "CREATE TRIGGER take_long BEFORE UPDATE OF began_at ON outbox_queue
+         FOR EACH ROW EXECUTE FUNCTION take_long()",
+    ] {
+        fixture.execute(slow).await;
+    }
+    let sms = Recorder::accepting();
+    let holding = ChannelSpec {
+        on_ambiguous: OnAmbiguous::Hold,
+        ..spec("sms", sms.clone())
+    };
+    let running = Running::start(fixture.worker(vec![holding]));
+    fixture.until_settled().await;
+    running.stop().await;
+    assert_eq!(fixture.count("SELECT count(*) FROM begun").await, 1);
+    assert!(sms.sent().is_empty());
+    assert_eq!(fixture.status(event).await.status, "expired");
 }
