@@ -63,7 +63,7 @@ async fn end(answer: fn(u32) -> Result<Verdict, SendError>) -> (Fixture, i64, u3
                      WHERE worker IS NULL AND due_at BETWEEN now() AND now() + interval '1 day'",
                 )
                 .await;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(PATIENCE, ending).await.unwrap();
