@@ -90,7 +90,7 @@ impl Shift {
             let taken = rows.filter(|row| row.lane == wanted.lane).count();
             wanted.room > 0 && taken >= wanted.room.min(1_000)
         };
-        let is_full = wanted.iter().any(took_all) || count >= 1_000 || self.claimer.met_waiting();
+        let is_full = wanted.iter().any(took_all) || count >= 1_000 || self.claimer.was_cut();
         self.take_in(load).await;
         if is_full {
             return Ok(Claim::Full);
@@ -161,7 +161,7 @@ impl Shift {
             }
             self.claimer = Claimer::default();
             let load = self.claim_rows(&self.only(lane, room), false).await?;
-            if load.rows.is_empty() && !self.claimer.met_waiting() {
+            if load.rows.is_empty() && !self.claimer.was_cut() {
                 break;
             }
             left = left.saturating_sub(load.rows.len());

@@ -5,12 +5,13 @@
 -- where the last claim ended, so that rows which are dead but not yet removed (an old snapshot
 -- is open somewhere) are never walked over twice; $5 to $8 are the lanes: channel, priority,
 -- and the position (due time, event id) after which to go on. $9 all channels of the worker.
+-- $10 how many rows of one key.
 --
 -- A row is free when nobody has it, or when who has it is no longer alive: not when this
 -- statement began, and, since a worker may have registered and claimed meanwhile, not now either.
 -- Of a key, only the first row of a lane may be taken, and with it those right behind it. Rows
 -- that have to wait for another of their key are marked blocked, which takes them out of the
--- index that claims read; whoever removes the first of a key unblocks the next (unblock.sql).
+-- index that claims read; whoever removes the first of a key unblocks the next (0003_unblock.sql).
 WITH RECURSIVE wanted AS MATERIALIZED (
     SELECT w.channel, w.room
     FROM unnest($2::text[], $3::int[]) AS w (channel, room)
@@ -20,7 +21,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
 ), alive AS MATERIALIZED (
     SELECT array_agg(id) AS ids FROM outbox_workers WHERE alive_until > now()
 ), picked AS MATERIALIZED (
-    SELECT due.ctid, due.event_id, due.channel, due.key
+    SELECT due.*
     FROM wanted
     CROSS JOIN LATERAL (
         WITH RECURSIVE priorities (priority) AS (
@@ -41,7 +42,8 @@ WITH RECURSIVE wanted AS MATERIALIZED (
                  AS l (channel, priority, due_at, event_id)
             WHERE l.channel = wanted.channel AND NOT $4
         )
-        SELECT free.*
+        -- Row by row, so that no more are locked than there is room for.
+        SELECT run.ctid, met.channel, met.key, run.event_id, run.place, run.is_free
         FROM lane
         CROSS JOIN LATERAL (
             SELECT q.ctid, q.event_id, q.channel, q.key FROM outbox_queue q
@@ -55,112 +57,103 @@ WITH RECURSIVE wanted AS MATERIALIZED (
             ORDER BY q.due_at, q.event_id
             LIMIT 1000
             FOR UPDATE SKIP LOCKED
-        ) free
+        ) met
+        CROSS JOIN LATERAL (
+            -- The index is read by the page: where keys are few, one of the same is looked for
+            -- nearby before.
+            SELECT met.key IS NULL OR NOT (
+                       $10::int >= 32 AND EXISTS (SELECT FROM outbox_queue s
+                               WHERE s.channel = met.channel AND s.key = met.key
+                                 AND s.event_id < met.event_id AND s.event_id > met.event_id - 32)
+                       OR EXISTS (SELECT FROM outbox_queue s
+                                  WHERE s.channel = met.channel AND s.key = met.key
+                                    AND s.event_id < met.event_id)) AS is_free
+            OFFSET 0
+        ) head
+        CROSS JOIN LATERAL (
+            SELECT met.ctid, met.event_id, 1 AS place, head.is_free
+            UNION ALL
+            -- The first of a key brings those behind it, whatever state they are in.
+            (SELECT s.ctid, s.event_id, 2,
+                    s.due_at <= now()
+                    AND (s.worker IS NULL OR s.worker <> ALL ((SELECT ids FROM alive)::int[])
+                         AND NOT outbox_worker_is_alive(s.worker))
+             FROM outbox_queue s
+             WHERE head.is_free AND met.key IS NOT NULL
+               AND s.channel = met.channel AND s.key = met.key AND s.event_id > met.event_id
+             ORDER BY s.event_id
+             LIMIT $10::int - 1)
+        ) run
         LIMIT wanted.room
     ) due
     LIMIT 1000
-), met AS MATERIALIZED (
-    -- The keys that were met, how many rows of each there is room for, and of all together.
-    SELECT lane.channel, keys.key, lane.room - lane.unkeyed AS room_of_all,
-           greatest(keys.rows, (lane.room - lane.unkeyed) / lane.keys) AS room
-    FROM (SELECT channel, key, count(*) AS rows FROM picked WHERE key IS NOT NULL
-          GROUP BY channel, key) keys
-    JOIN (SELECT wanted.channel, wanted.room, count(DISTINCT picked.key) AS keys,
-                 count(*) FILTER (WHERE picked.key IS NULL) AS unkeyed
-          FROM picked JOIN wanted USING (channel)
-          GROUP BY wanted.channel, wanted.room) lane ON lane.channel = keys.channel
-), run AS MATERIALIZED (
-    -- Their rows, from the first on, whatever state they are in.
-    SELECT met.channel, met.key, met.room_of_all, rows.event_id, rows.is_free,
-           row_number() OVER (PARTITION BY met.channel, met.key ORDER BY rows.event_id) AS place
-    FROM met
-    CROSS JOIN LATERAL (
-        SELECT q.event_id,
-               q.due_at <= now()
-                   AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
-                   AND NOT outbox_worker_is_alive(q.worker))
-                   AS is_free
-        FROM outbox_queue q
-        WHERE q.channel = met.channel AND q.key = met.key
-        ORDER BY q.event_id
-        LIMIT met.room
-    ) rows
 ), locked AS MATERIALIZED (
     -- A row that somebody else has just taken or is changing is not to be had.
-    SELECT q.channel, q.event_id
-    FROM (SELECT channel, event_id FROM run WHERE is_free
-          EXCEPT SELECT channel, event_id FROM picked) more
-    JOIN outbox_queue q ON q.channel = more.channel AND q.event_id = more.event_id
-    WHERE q.due_at <= now()
+    SELECT q.ctid
+    FROM outbox_queue q
+    WHERE q.ctid = ANY (ARRAY(SELECT ctid FROM picked WHERE place > 1 AND is_free))
+      AND q.due_at <= now()
       AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
-                   AND NOT outbox_worker_is_alive(q.worker))
-    FOR UPDATE OF q SKIP LOCKED
-), taken AS MATERIALIZED (
-    -- Without gaps from the first on; no more than there is room for, the first of keys first.
-    SELECT ranked.channel, ranked.key, ranked.event_id
+           AND NOT outbox_worker_is_alive(q.worker))
+    FOR UPDATE SKIP LOCKED
+), behind AS MATERIALIZED (
+    -- Right behind the first of their key, without a gap.
+    SELECT ctid
     FROM (
-        SELECT gapless.*, row_number() OVER (PARTITION BY channel ORDER BY place) AS rank
-        FROM (
-            SELECT run.channel, run.key, run.event_id, run.place, run.room_of_all,
-                   bool_and(had.event_id IS NOT NULL)
-                       OVER (PARTITION BY run.channel, run.key ORDER BY run.place) AS is_gapless
-            FROM run
-            LEFT JOIN (SELECT channel, event_id FROM locked
-                       UNION ALL SELECT channel, event_id FROM picked WHERE key IS NOT NULL) had
-                   ON had.channel = run.channel AND had.event_id = run.event_id
-        ) gapless
-        WHERE is_gapless
-    ) ranked
-    WHERE ranked.rank <= ranked.room_of_all
-), waiting AS MATERIALIZED (
-    SELECT picked.channel, picked.key, picked.event_id
-    FROM picked
-    WHERE picked.key IS NOT NULL
-      AND NOT EXISTS (SELECT FROM taken
-                      WHERE taken.channel = picked.channel AND taken.event_id = picked.event_id)
-), held_up AS MATERIALIZED (
-    -- The first of the key is locked, so that nobody removes it, and looks for the next to
-    -- unblock, before these are marked.
-    SELECT q.channel, q.key
-    FROM run
-    JOIN outbox_queue q ON q.channel = run.channel AND q.event_id = run.event_id
-    WHERE run.place = 1
-      AND (run.channel, run.key) IN (SELECT channel, key FROM waiting)
-      AND (run.channel, run.key) NOT IN (SELECT channel, key FROM taken)
-    FOR KEY SHARE OF q SKIP LOCKED
-), blocked AS (
-    UPDATE outbox_queue q
-    SET blocked = true
-    FROM waiting
-    WHERE q.channel = waiting.channel AND q.event_id = waiting.event_id
-      AND ((waiting.channel, waiting.key) IN (SELECT channel, key FROM taken)
-           OR ((waiting.channel, waiting.key) IN (SELECT channel, key FROM held_up)
-               AND NOT EXISTS (SELECT FROM run
-                               WHERE run.channel = waiting.channel
-                                 AND run.event_id = waiting.event_id AND run.place = 1)))
-    RETURNING q.event_id
+        SELECT picked.ctid,
+               bool_and(locked.ctid IS NOT NULL)
+                   OVER (PARTITION BY picked.channel, picked.key ORDER BY picked.event_id) AS is_next
+        FROM picked LEFT JOIN locked USING (ctid)
+        WHERE picked.place > 1
+    ) run
+    WHERE is_next
 ), claimed AS (
     UPDATE outbox_queue q
     SET worker = $1, claims = q.claims % 32767 + 1,
         takeovers = q.takeovers + (q.worker IS NOT NULL)::int::smallint
-    WHERE q.ctid = ANY (ARRAY(SELECT ctid FROM picked WHERE key IS NULL))
+    WHERE q.ctid = ANY (ARRAY(SELECT ctid FROM picked WHERE place = 1 AND is_free)
+                        || ARRAY(SELECT ctid FROM behind))
     RETURNING q.*
-), claimed_in_order AS (
+), waiting AS MATERIALIZED (
+    SELECT ctid, channel, key FROM picked
+    WHERE place = 1 AND NOT is_free AND ctid NOT IN (SELECT ctid FROM behind)
+), held_up AS MATERIALIZED (
+    -- The first of the key is locked, so that nobody removes it, and looks for the next to
+    -- unblock, before these are marked. One that is taken here is locked already.
+    SELECT q.channel, q.key
+    FROM (SELECT channel, key FROM waiting
+          EXCEPT SELECT channel, key FROM picked WHERE place = 1 AND is_free) keys
+    CROSS JOIN LATERAL (
+        SELECT s.event_id FROM outbox_queue s
+        WHERE s.channel = keys.channel AND s.key = keys.key
+        ORDER BY s.event_id LIMIT 1
+    ) first
+    JOIN outbox_queue q ON q.channel = keys.channel AND q.event_id = first.event_id
+    FOR KEY SHARE OF q SKIP LOCKED
+), blocked AS (
     UPDATE outbox_queue q
-    SET worker = $1, claims = q.claims % 32767 + 1,
-        takeovers = q.takeovers + (q.worker IS NOT NULL)::int::smallint
-    FROM taken
-    WHERE q.channel = taken.channel AND q.event_id = taken.event_id
-    RETURNING q.*
+    SET blocked = true
+    WHERE q.ctid = ANY (ARRAY(
+        SELECT ctid FROM waiting
+        -- Two, since what is joined by OR is looked up by hash.
+        WHERE (channel, key) IN (SELECT channel, key FROM picked WHERE place = 1 AND is_free)
+           OR (channel, key) IN (SELECT channel, key FROM held_up)))
+    RETURNING q.event_id
 ), occupied AS MATERIALIZED (
     -- Channels in whose own lane some keyed row waits; nearly always none.
     SELECT known.channel
     FROM unnest($9::text[]) AS known (channel)
-    WHERE EXISTS (SELECT FROM outbox_queue q
-                  WHERE q.channel = known.channel AND q.key IS NOT NULL)
+    WHERE (SELECT q.event_id FROM outbox_queue q
+           WHERE q.channel = known.channel AND q.key IS NOT NULL
+           ORDER BY q.key, q.event_id LIMIT 1) IS NOT NULL
 )
--- The number of rows that were blocked comes with every row, and alone when there is no other.
+-- How many rows were blocked, and whether there was no room to look further, comes with every row,
+-- and alone when there is none.
 SELECT (SELECT count(*) FROM blocked) AS "blocked!",
+       (SELECT count(*) >= 1000 FROM picked)
+           OR EXISTS (SELECT FROM wanted
+                      WHERE room <= (SELECT count(*) FROM picked
+                                     WHERE picked.channel = wanted.channel)) AS "is_cut!",
        c.event_id    AS "event_id?",
        c.channel     AS "channel?",
        c.priority    AS "priority?",
@@ -170,7 +163,7 @@ SELECT (SELECT count(*) FROM blocked) AS "blocked!",
        c.claims      AS "claim?",
        c.began_at    AS "began_at?",
        -- Channels that an earlier event of the key still waits for.
-       CASE WHEN c.channel = '' AND c.key IS NOT NULL THEN
+       CASE WHEN c.channel = '' AND c.key IS NOT NULL AND EXISTS (SELECT FROM occupied) THEN
            ARRAY(SELECT occupied.channel FROM occupied
                  WHERE EXISTS (SELECT FROM outbox_queue s
                                WHERE s.channel = occupied.channel AND s.key = c.key
@@ -184,5 +177,5 @@ SELECT (SELECT count(*) FROM blocked) AS "blocked!",
        e.expires_at  AS "expires_at?",
        e.created_at  AS "created_at?"
 FROM (SELECT) AS one
-LEFT JOIN (SELECT * FROM claimed UNION ALL SELECT * FROM claimed_in_order) AS c ON true
+LEFT JOIN claimed c ON true
 LEFT JOIN outbox_events e ON e.id = c.event_id

@@ -1,9 +1,12 @@
--- Writes down what became of leased rows, all or nothing: each row goes, its results come, and
--- what is left to do comes back as rows of its own. $1 worker; a row that the worker no longer
--- holds (its lease ran out and another took over) is left alone, with all that hangs on it.
+-- Writes down what became of leased rows, all or nothing: each row goes, its results come, what
+-- is left to do comes back as rows of its own, and the next of each key is let go. A row that the
+-- worker no longer holds (its lease ran out and another took over) is left alone, with all that
+-- hangs on it; those are returned, or nulls when there are none.
+--
+-- $1         worker
 -- $2 to $5   the leased rows: event, lane ('' is not routed yet), by which claim, whether something
 --            is left in another lane
--- $6         whether this may have been written before, and only the answer was lost
+-- $6         whether some of this may be written already: an earlier try whose answer was lost
 -- $7 to $15  results: event, lane, channel, status, attempts, code, message, provider's id, the
 --            channel that takes over
 -- $16 to $22 what is left: event, lane, channel, attempts spent, wait in seconds (null: as due
@@ -35,9 +38,7 @@ WITH removed AS (
     -- joins below are made by hashing: `removed` is taken for one row, whatever it is, and five
     -- hundred would be compared with five hundred.
     SELECT removed.* FROM removed CROSS JOIN regexp_split_to_table('one', ',')
-), results AS (
-    INSERT INTO outbox_deliveries
-        (event_id, channel, status, attempts, code, message, provider_id, fell_back_to)
+), final AS NOT MATERIALIZED (
     SELECT r.event_id, r.channel, r.status, r.attempts, r.code, r.message, r.provider_id,
            r.fell_back_to
     FROM unnest($7::bigint[], $8::text[], $9::text[], $10::text[], $11::int[], $12::text[],
@@ -45,6 +46,15 @@ WITH removed AS (
          AS r (event_id, lane, channel, status, attempts, code, message, provider_id,
                fell_back_to)
     JOIN held ON held.event_id = r.event_id AND held.channel = r.lane
+), results AS (
+    INSERT INTO outbox_deliveries
+        (event_id, channel, status, attempts, code, message, provider_id, fell_back_to)
+    SELECT * FROM final WHERE NOT $6
+), results_again AS (
+    -- To look for each whether it is there costs as much as to write it.
+    INSERT INTO outbox_deliveries
+        (event_id, channel, status, attempts, code, message, provider_id, fell_back_to)
+    SELECT * FROM final WHERE $6
     ON CONFLICT (event_id, channel) DO UPDATE
     SET finished_at = excluded.finished_at, status = excluded.status,
         attempts = excluded.attempts, code = excluded.code, message = excluded.message,
@@ -66,6 +76,7 @@ WITH removed AS (
          AS l (event_id, lane, channel, attempt, wait, keep, unknown)
     JOIN held ON held.event_id = l.event_id AND held.channel = l.lane
     ON CONFLICT (event_id, channel) DO NOTHING
+    RETURNING event_id
 ), failed AS (
     INSERT INTO outbox_attempts
         (event_id, channel, attempt, duration_ms, class, code, message, answer, finished_at)
@@ -81,4 +92,17 @@ WITH removed AS (
           AND a.duration_ms = f.duration_ms AND a.class = f.class AND a.code = f.code
           AND abs(extract(epoch FROM now() - a.finished_at) - f.age) < 5))
 )
-SELECT event_id AS "event_id!", channel AS "channel!", key FROM held
+SELECT lost.event_id AS "event_id?", lost.channel AS "channel?"
+FROM (
+    SELECT CASE WHEN count(*) > 0 THEN outbox_unblock(array_agg(channel), array_agg(key)) END
+    FROM (SELECT DISTINCT channel, key FROM held
+          -- Not before what is left to do has come back.
+          WHERE key IS NOT NULL AND (SELECT count(*) FROM requeued) >= 0) keys
+) freed
+LEFT JOIN (
+    SELECT done.event_id, done.channel
+    FROM unnest($2::bigint[], $3::text[]) AS done (event_id, channel)
+    WHERE (SELECT count(*) FROM held) < cardinality($2)
+    EXCEPT ALL
+    SELECT event_id, channel FROM held
+) lost ON true

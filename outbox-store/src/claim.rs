@@ -13,7 +13,7 @@ use answer::{Answer, Row};
 use chrono::{DateTime, Utc};
 use lanes::Lanes;
 use outbox_channel::{ChannelName, Event};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// What a queue row is about.
@@ -95,8 +95,10 @@ pub struct Claimer {
     sweep_allowed: Instant,
     /// The last claim took all that it was to take from some lane.
     was_full: bool,
-    /// It met rows that wait for another of their key.
-    met_waiting: bool,
+    /// It had no room to look further.
+    was_cut: bool,
+    /// How many rows of one key the next is to take.
+    run: usize,
 }
 
 impl Default for Claimer {
@@ -107,10 +109,12 @@ impl Default for Claimer {
             next_sweep: now,
             sweep_allowed: now,
             was_full: false,
-            met_waiting: false,
+            was_cut: false,
+            run: Self::SHORTEST_RUN,
         }
     }
 }
+
 impl Claimer {
     /// While claims come back full, a sweep at least this often.
     const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
@@ -119,6 +123,11 @@ impl Claimer {
     /// But for this: a server that has just restarted, or a disk that is busy for a moment, must
     /// not keep what lies behind from being found for minutes.
     const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+    /// Of one key so many rows are taken at once even when there are many keys: the rows behind
+    /// those that are taken have to wait for a claim that comes after these are settled.
+    const SHORTEST_RUN: usize = 8;
+    /// So many rows at most, over all lanes.
+    const LARGEST: usize = 1_000;
 
     /// Leases due rows for `worker`, the urgent first, the oldest first among equals; of a key,
     /// the first row of a lane and those right behind it. `wanted` names all lanes of the
@@ -137,39 +146,43 @@ impl Claimer {
         wanted: &[Wanted],
     ) -> Result<Vec<Claimed>, StoreError> {
         let mut lanes = Lanes::new(wanted);
+        let room = wanted.iter().map(|wanted| wanted.room).max();
+        let room = room.unwrap_or_default().min(Self::LARGEST);
         if lanes.channels.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut rows, mut blocked) = (Vec::new(), 0);
+        let (mut rows, mut was_cut) = (Vec::new(), false);
         let now = Instant::now();
         let goes_on = self.was_full && now < self.next_sweep;
         if !self.positions.is_empty() && (goes_on || now < self.sweep_allowed) {
-            (rows, blocked) = self.claim_rows(store, worker, &lanes, false).await?;
+            (rows, was_cut) = self.claim_rows(store, worker, &lanes, false).await?;
             lanes.take(&rows);
         }
         if !lanes.is_full() && Instant::now() >= self.sweep_allowed {
             let begun = Instant::now();
-            let (swept, more_blocked) = self.claim_rows(store, worker, &lanes, true).await?;
+            let (swept, sweep_was_cut) = self.claim_rows(store, worker, &lanes, true).await?;
             let now = Instant::now();
             let pause = (now - begun) * Self::SWEEP_SHARE;
             self.sweep_allowed = now + pause.min(Self::LONGEST_PAUSE);
             self.next_sweep = self.sweep_allowed.max(now + Self::SWEEP_INTERVAL);
             lanes.take(&swept);
             rows.extend(swept);
-            blocked += more_blocked;
+            was_cut |= sweep_was_cut;
         }
         self.was_full = lanes.is_full();
-        self.met_waiting = blocked > 0;
+        self.was_cut = was_cut;
+        self.run = next_run(self.run, room, &rows);
         // The statements return them as they lie on the disk.
         rows.sort_unstable_by_key(|row| (row.priority, row.due_at, row.event_id));
         without_orphans(store, worker, rows).await
     }
 
-    /// Whether the last claim met rows that wait for another of their key. They are out of the
-    /// way now, and there may be more behind them, however little it brought.
+    /// Whether the last claim, however little it brought, had no room to look further: rows that
+    /// wait for another of their key took it up. They are out of the way now, and there may be
+    /// more behind them.
     #[must_use]
-    pub fn met_waiting(&self) -> bool {
-        self.met_waiting
+    pub fn was_cut(&self) -> bool {
+        self.was_cut
     }
 
     /// How long until the next sweep is allowed; zero when it is.
@@ -179,14 +192,14 @@ impl Claimer {
     }
 
     /// One statement: a sweep, or on from where the last claim ended. Returns what was leased,
-    /// and how many rows were found to wait for another of their key.
+    /// and whether there was no room to look further.
     async fn claim_rows(
         &mut self,
         store: &Store,
         worker: WorkerId,
         lanes: &Lanes,
         is_sweep: bool,
-    ) -> Result<(Vec<Row>, i64), StoreError> {
+    ) -> Result<(Vec<Row>, bool), StoreError> {
         let mut positions: Vec<_> = self.positions.iter().collect();
         positions.sort_unstable_by_key(|((_, priority), _)| *priority);
         let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -208,20 +221,39 @@ impl Claimer {
             &columns.2,
             &columns.3,
             &lanes.all,
+            i32::try_from(self.run).unwrap_or(i32::MAX),
         );
         let answers = around(Step::Claim, claim.fetch_all(&store.pool))
             .await
             .map_err(StoreError::during("claim events"))?;
-        let blocked = answers.first().map_or(0, |answer| answer.blocked);
+        // One that changed nothing would find the same again.
+        let was_cut = answers
+            .first()
+            .is_some_and(|first| first.is_cut && (first.blocked > 0 || first.event_id.is_some()));
         let rows: Vec<Row> = answers.into_iter().filter_map(Answer::into_row).collect();
-        for row in &rows {
-            self.remember(row);
-        }
-        Ok((rows, blocked))
+        self.remember(&rows);
+        Ok((rows, was_cut))
     }
 
-    /// A sweep may find rows far behind; they do not move the position back.
-    fn remember(&mut self, row: &Row) {
+    /// A sweep may find rows far behind; they do not move the position back. Of a key only the
+    /// first row was met, the others came with it from wherever they are.
+    fn remember(&mut self, rows: &[Row]) {
+        let mut first_of_key: HashMap<(&str, &str), &Row> = HashMap::new();
+        for row in rows {
+            match row.key() {
+                None => self.reach(row),
+                Some(key) => {
+                    let first = first_of_key.entry((&row.channel, key)).or_insert(row);
+                    if row.event_id < first.event_id {
+                        *first = row;
+                    }
+                }
+            }
+        }
+        first_of_key.into_values().for_each(|row| self.reach(row));
+    }
+
+    fn reach(&mut self, row: &Row) {
         let reached = (row.due_at, row.event_id);
         let position = self
             .positions
@@ -229,6 +261,20 @@ impl Claimer {
             .or_insert(reached);
         *position = reached.max(*position);
     }
+}
+
+/// How many rows of one key to take next, after a claim of so many: all that fit when there are
+/// few keys, and little by little fewer while others may have found no room beside them.
+fn next_run(run: usize, room: usize, rows: &[Row]) -> usize {
+    let keys: Vec<&str> = rows.iter().filter_map(Row::key).collect();
+    let distinct = keys.iter().copied().collect::<HashSet<_>>().len();
+    let next = match distinct {
+        0 => run,
+        1.. if rows.len() < room => (room - (rows.len() - keys.len())) / distinct,
+        1 => run,
+        _ => run - run / 8,
+    };
+    next.clamp(Claimer::SHORTEST_RUN, Claimer::LARGEST)
 }
 
 /// Splits off rows whose event was deleted, and forgets those.

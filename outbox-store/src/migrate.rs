@@ -26,6 +26,11 @@ const MIGRATIONS: &[Migration] = &[
         file: "0002_receipts.sql",
         sql: include_str!("../../migrations/0002_receipts.sql"),
     },
+    Migration {
+        version: 3,
+        file: "0003_unblock.sql",
+        sql: include_str!("../../migrations/0003_unblock.sql"),
+    },
 ];
 
 /// What a database has and what it lacks.

@@ -7,7 +7,7 @@ use crate::error::StoreError;
 use crate::fault::{Step, around};
 use crate::store::Store;
 use crate::worker::WorkerId;
-use columns::{Columns, Removed, settle_columns};
+use columns::{Columns, settle_columns};
 use outbox_channel::{ChannelName, ErrorClass};
 use sqlx::postgres::PgExecutor;
 use std::time::{Duration, Instant};
@@ -144,43 +144,22 @@ impl Store {
         settlements: &[Settlement],
         is_repeated: bool,
     ) -> Result<Vec<(i64, Lane)>, StoreError> {
-        let columns = Columns::new(settlements, is_repeated);
-        let during = StoreError::during("settle deliveries");
-        let removed = if settlements.iter().any(|settlement| settlement.is_keyed) {
-            self.settle_in_order(worker, &columns).await
-        } else {
-            settle_columns(&self.pool, worker, &columns).await
-        };
-        let removed: Vec<_> = removed
-            .map_err(during)?
-            .into_iter()
-            .map(|row| (row.event_id, row.channel))
-            .collect();
-        if removed.len() == settlements.len() {
-            return Ok(Vec::new());
+        let mut columns = Columns::new(settlements, is_repeated);
+        let mut lost = settle_columns(&self.pool, worker, &columns).await;
+        if lost.as_ref().is_err_and(is_there_already) {
+            columns.is_repeated = true;
+            lost = settle_columns(&self.pool, worker, &columns).await;
         }
-        let removed: std::collections::HashSet<_> = removed.into_iter().collect();
-        Ok(settlements
-            .iter()
+        let lost = lost.map_err(StoreError::during("settle deliveries"))?;
+        let is_lost = |settlement: &&Settlement| {
+            let lane = settlement.lane.as_str();
+            lost.iter()
+                .any(|lost| lost.is_of(settlement.event_id, lane))
+        };
+        let lost = settlements.iter().filter(is_lost);
+        Ok(lost
             .map(|settlement| (settlement.event_id, settlement.lane.clone()))
-            .filter(|(id, lane)| !removed.contains(&(*id, lane.as_str().to_owned())))
             .collect())
-    }
-
-    /// Also lets the next row of each key go, in the same transaction.
-    async fn settle_in_order(
-        &self,
-        worker: WorkerId,
-        columns: &Columns,
-    ) -> Result<Vec<Removed>, sqlx::Error> {
-        let mut transaction = self.begin_read_committed().await?;
-        let removed = settle_columns(&mut *transaction, worker, columns).await?;
-        let keys = removed
-            .iter()
-            .filter_map(|row| Some((row.channel.clone(), row.key.clone()?)));
-        unblock(&mut *transaction, keys).await?;
-        around(Step::Commit, transaction.commit()).await?;
-        Ok(removed)
     }
 
     /// Each statement must see what the one before it waited for, whatever the role's default
@@ -203,6 +182,14 @@ impl Store {
     }
 }
 
+/// A result of the same event and channel: replaying takes them away, so only somebody who writes
+/// to the tables by hand can have left one.
+fn is_there_already(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
 /// Lets the next row of each (lane, key) go, after the first has been removed.
 pub(crate) async fn unblock(
     connection: impl PgExecutor<'_>,
@@ -214,7 +201,7 @@ pub(crate) async fn unblock(
     }
     let (lanes, keys): (Vec<String>, Vec<String>) = keys.into_iter().unzip();
     let unblock = sqlx::query_file!("sql/unblock.sql", &lanes, &keys);
-    around(Step::Unblock, unblock.execute(connection))
+    around(Step::Unblock, unblock.fetch_one(connection))
         .await
         .map(drop)
 }

@@ -38,16 +38,13 @@ fn runs(step: Step) -> Vec<(Kind, u32)> {
         Step::Claim => vec![(Fan, 1), (Keyed, 1), (Run, 1), (Hold, 2), (Verify, 2)],
         Step::DropOrphans => vec![(Orphan, 1)],
         Step::Begin | Step::Commit => vec![
-            (Keyed, 1),
-            (Keyed, 2),
-            (Run, 1),
             (Orphan, 1),
             (Old, 1),
             (Cancel, 1),
             (Replay, 1),
             (Confirm, 1),
         ],
-        Step::Unblock => vec![(Keyed, 1), (Keyed, 2), (Run, 1), (Orphan, 1), (Cancel, 1)],
+        Step::Unblock => vec![(Orphan, 1), (Cancel, 1)],
         Step::BeginAttempts => vec![(Hold, 1), (Verify, 1)],
         Step::Send => vec![
             (Fan, 1),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 /// A row as the claim statement returns it.
 pub(super) struct Answer {
     pub(super) blocked: i64,
+    pub(super) is_cut: bool,
     pub(super) event_id: Option<i64>,
     pub(super) channel: Option<String>,
     pub(super) priority: Option<i16>,
@@ -35,6 +36,12 @@ pub(super) struct Row {
     pub(super) priority: i16,
     pub(super) due_at: DateTime<Utc>,
     pub(super) claimed: Option<Claimed>,
+}
+
+impl Row {
+    pub(super) fn key(&self) -> Option<&str> {
+        self.claimed.as_ref()?.event.key.as_deref()
+    }
 }
 
 impl Answer {

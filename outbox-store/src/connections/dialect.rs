@@ -19,6 +19,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
+    // Remembering what a row of the queue led to: no two rows lead to the same.
+    ("enable_memoize", "off"),
     ("jit", "off"),
 ];
 

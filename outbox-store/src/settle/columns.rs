@@ -15,7 +15,7 @@ const LONGEST_WAIT: Duration = Duration::from_hours(24 * 365);
 #[derive(Default)]
 pub(super) struct Columns {
     done: (Vec<i64>, Vec<String>, Vec<i16>, Vec<bool>),
-    is_repeated: bool,
+    pub(super) is_repeated: bool,
     result_event: Vec<i64>,
     result_lane: Vec<String>,
     result_channel: Vec<String>,
@@ -122,20 +122,25 @@ fn to_int(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// A row that was the worker's and is gone.
-pub(super) struct Removed {
-    pub(super) event_id: i64,
-    pub(super) channel: String,
-    pub(super) key: Option<String>,
+/// A row that was not the worker's any more; alone and empty when there is none.
+pub(super) struct Lost {
+    event_id: Option<i64>,
+    channel: Option<String>,
+}
+
+impl Lost {
+    pub(super) fn is_of(&self, event_id: i64, lane: &str) -> bool {
+        self.event_id == Some(event_id) && self.channel.as_deref() == Some(lane)
+    }
 }
 
 pub(super) async fn settle_columns(
     connection: impl PgExecutor<'_>,
     worker: WorkerId,
     c: &Columns,
-) -> Result<Vec<Removed>, sqlx::Error> {
+) -> Result<Vec<Lost>, sqlx::Error> {
     let settle = sqlx::query_file_as!(
-        Removed,
+        Lost,
         "sql/settle.sql",
         worker.0,
         &c.done.0,

@@ -51,6 +51,17 @@ impl Fixture {
         one(&mut self.connect().await, query).await
     }
 
+    /// For a lock that another has.
+    pub(crate) async fn until_a_session_waits(&self) {
+        let waits = "SELECT count(*) FROM pg_stat_activity \
+                     WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        let deadline = Instant::now() + PATIENCE;
+        while self.one::<i64>(waits).await == 0 {
+            assert!(Instant::now() < deadline, "nobody waits");
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(crate) async fn worker(&self) -> WorkerId {
         self.store.register_worker("test", LONG).await.unwrap().0
     }

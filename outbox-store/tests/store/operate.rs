@@ -373,13 +373,7 @@ async fn what_is_being_pruned_is_not_replayed() {
         let f = Arc::clone(&f);
         async move { f.replay(&[1]).await }
     });
-    let waits = "SELECT count(*) FROM pg_stat_activity \
-                 WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    let deadline = Instant::now() + PATIENCE;
-    while f.one::<i64>(waits).await == 0 {
-        assert!(Instant::now() < deadline, "it does not wait");
-        tokio::task::yield_now().await;
-    }
+    f.until_a_session_waits().await;
     let gone = "DELETE FROM outbox_events; DELETE FROM outbox_deliveries; COMMIT";
     crate::common::run(&mut pruning, gone).await;
     assert_eq!(replay.await.unwrap(), []);

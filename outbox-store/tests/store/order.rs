@@ -1,6 +1,6 @@
 //! Rows of one key: one after the other, whoever claims.
 
-use crate::common::{Fixture, fixture, ids, want};
+use crate::common::{Fixture, fixture, ids, run, want};
 use crate::settle::{delivered, left, settlement};
 use outbox_store::{Claimed, Claimer, Settlement, Wait, WorkerId};
 
@@ -13,7 +13,7 @@ async fn claim(f: &Fixture, worker: WorkerId) -> Vec<Claimed> {
         let mut claimer = Claimer::default();
         let more = claimer.claim(&f.store, worker, &want(&LANES)).await;
         let more = more.unwrap();
-        if more.is_empty() && !claimer.met_waiting() {
+        if more.is_empty() && !claimer.was_cut() {
             return rows;
         }
         rows.extend(more);
@@ -58,7 +58,18 @@ async fn those_taken_along_have_to_find_room() {
     f.enqueue(1).await;
     enqueue(&f, "b", 1).await;
     let worker = f.worker().await;
-    assert_eq!(f.claim(worker, &want(&[("", 5)])).await.len(), 5);
+    let mut claimer = Claimer::default();
+    let mut claimed = Vec::new();
+    loop {
+        let claim = claimer.claim(&f.store, worker, &want(&[("", 5)])).await;
+        let claim = claim.unwrap();
+        assert!(claim.len() <= 5, "{}", claim.len());
+        claimed.extend(claim);
+        if !claimer.was_cut() {
+            break;
+        }
+    }
+    assert_eq!(ids(&claimed), [1, 2, 3, 4, 5, 6]);
 }
 
 #[tokio::test]
@@ -81,6 +92,31 @@ async fn others_have_to_wait_until_the_first_is_settled() {
     assert_eq!(ids(&claim(&f, other).await), [] as [i64; 0]);
     settle(&f, one, &[keyed(delivered(2, "", &["email"]))]).await;
     assert_eq!(ids(&claim(&f, other).await), [3, 4, 5]);
+}
+
+/// A claim that marks a row while the settle of the one before it is under way: the settle waits
+/// for the lock, and then has to see the mark.
+#[tokio::test]
+async fn what_is_marked_while_the_first_is_settled_is_let_go() {
+    let f = fixture().await;
+    enqueue(&f, "a", 1).await;
+    let worker = f.worker().await;
+    assert_eq!(ids(&claim(&f, worker).await), [1]);
+    let mut other = f.connect().await;
+    run(
+        &mut other,
+        "BEGIN; SELECT FROM outbox_queue WHERE event_id = 1 FOR KEY SHARE",
+    )
+    .await;
+    let first = [keyed(delivered(1, "", &["email"]))];
+    let marking = async {
+        f.until_a_session_waits().await;
+        enqueue(&f, "a", 1).await;
+        let mark = "UPDATE outbox_queue SET blocked = true WHERE event_id = 2; COMMIT";
+        run(&mut other, mark).await;
+    };
+    tokio::join!(settle(&f, worker, &first), marking);
+    assert_eq!(ids(&claim(&f, worker).await), [2]);
 }
 
 #[tokio::test]
