@@ -59,7 +59,9 @@ pub(crate) async fn work(shift: &mut Shift, options: &WorkerOptions) {
         }
         tokio::select! {
             () = shared.stopping.cancelled() => {}
-            () = next.wait(&shared, &mut ears) => {}
+            is_called = next.wait(&shared, &mut ears) => {
+                outlook.is_called = is_called || !ears.are_open();
+            }
         }
     }
 }
@@ -95,23 +97,38 @@ struct Outlook {
     poll_interval: Duration,
     /// Nothing falls due before, as far as the last look ahead could tell.
     quiet_until: Instant,
+    /// When that was.
+    looked: Instant,
+    /// Somebody may have written something since.
+    is_called: bool,
 }
 
 impl Outlook {
     /// As good as never.
     const DAY: Duration = Duration::from_secs(24 * 3600);
+    /// Nobody calls when another worker dies with a retry that it meant to wake for.
+    const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
     fn new(poll_interval: Duration) -> Self {
         Self {
             bell: Bell::default(),
             poll_interval,
             quiet_until: Instant::now(),
+            looked: Instant::now(),
+            is_called: true,
         }
     }
 
     /// Until something falls due, after a claim that left nothing.
     async fn look_ahead(&mut self, shift: &Shift) -> Result<Next, Trouble> {
         let (shared, asked) = (&shift.shared, Instant::now());
+        if !self.is_called
+            && self.looked.elapsed() < Self::LOOK_AGAIN
+            && asked + self.poll_interval < self.quiet_until
+        {
+            return Ok(Next::Sleep(self.poll_interval));
+        }
+        self.looked = asked;
         let lanes = shift.lanes();
         let due = within(shared.patience, shared.store.next_due(&lanes)).await?;
         let probes = shared.outlets.values().filter_map(|o| o.opens_in());
@@ -129,22 +146,26 @@ impl Outlook {
 }
 
 impl Next {
-    async fn wait(self, shared: &Shared, ears: &mut Ears) {
+    /// Returns when it is time; true when somebody called.
+    async fn wait(self, shared: &Shared, ears: &mut Ears) -> bool {
         match self {
-            Self::AtOnce => {}
+            Self::AtOnce => true,
             Self::Progress(time) => {
                 tokio::select! {
                     () = shared.alarm.rings(Instant::now() + time) => {}
                     () = shared.progress.notified() => {}
                 }
+                true
             }
-            Self::Sleep(time) => {
-                tokio::select! {
-                    () = shared.alarm.rings(Instant::now() + time) => {}
-                    () = ears.heard() => {}
-                }
+            Self::Sleep(time) => tokio::select! {
+                () = tokio::time::sleep(time) => false,
+                () = shared.alarm.rings(Instant::now() + Outlook::DAY) => true,
+                () = ears.heard() => true,
+            },
+            Self::Pause(time) => {
+                tokio::time::sleep(time).await;
+                true
             }
-            Self::Pause(time) => tokio::time::sleep(time).await,
         }
     }
 }

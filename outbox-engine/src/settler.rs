@@ -101,9 +101,10 @@ async fn write(shared: &Shared, worker: WorkerId, rows: Vec<Settlement>) {
             }
         };
         match settled {
-            Ok(lost) => {
+            Ok(settled) => {
                 shared.pulse.fine(Duty::Outcomes);
-                account(shared, &statement, &lost);
+                shared.freed.add(settled.freed);
+                account(shared, &statement, &settled.lost);
                 backoff.reset();
             }
             // Something in it cannot be stored: find out what, and store the rest.

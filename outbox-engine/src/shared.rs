@@ -10,7 +10,7 @@ use crate::outlet::Outlet;
 use crate::router::Router;
 use crate::summary::Counters;
 use crate::trouble::{Trouble, within};
-use crate::wake::Alarm;
+use crate::wake::{Alarm, Freed};
 use outbox_channel::{ChannelName, ErrorClass, SendError};
 use outbox_store::{Store, StoreError};
 use std::collections::BTreeMap;
@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     /// Rows are settled, or their deliveries have begun: there may be room for more.
     pub(crate) progress: Notify,
     pub(crate) alarm: Alarm,
+    pub(crate) freed: Freed,
     pub(crate) intents: Intents,
     pub(crate) counters: Counters,
     pub(crate) pulse: Pulse,
@@ -90,6 +91,7 @@ impl Shared {
             in_hand: AtomicUsize::new(0),
             progress: Notify::new(),
             alarm: Alarm::default(),
+            freed: Freed::default(),
             counters: Counters::default(),
             pulse,
             stopping: CancellationToken::new(),

@@ -209,6 +209,7 @@ impl Shift {
         // Also when this future is dropped before the answer is there.
         self.is_claim_lost = true;
         let store = &self.shared.store;
+        self.claimer.look_at(self.shared.freed.take());
         let rows = self.claimer.claim(store, tenure.worker, wanted).await?;
         self.is_claim_lost = false;
         Ok(Load {

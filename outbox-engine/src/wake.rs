@@ -3,7 +3,7 @@
 use crate::shared::Shared;
 use crate::trouble::{News, Outage, Trouble, within};
 use futures_util::FutureExt;
-use outbox_store::{Listener, Store, WorkerId};
+use outbox_store::{Lane, Listener, Store, WorkerId};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -45,6 +45,24 @@ impl Alarm {
 
     fn at(&self) -> MutexGuard<'_, Option<Instant>> {
         self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rows that waited for others of their key, which are settled: where the next claim looks first.
+#[derive(Debug, Default)]
+pub(crate) struct Freed(Mutex<Vec<(i64, Lane)>>);
+
+impl Freed {
+    pub(crate) fn add(&self, rows: Vec<(i64, Lane)>) {
+        self.rows().extend(rows);
+    }
+
+    pub(crate) fn take(&self) -> Vec<(i64, Lane)> {
+        std::mem::take(&mut *self.rows())
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Vec<(i64, Lane)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,6 +128,11 @@ impl Ears {
             next_try: Instant::now(),
             deaf: Outage::default(),
         }
+    }
+
+    /// Whether calls are heard.
+    pub(crate) fn are_open(&self) -> bool {
+        self.listener.is_some()
     }
 
     /// Returns when a call came or may have been lost.

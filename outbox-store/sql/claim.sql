@@ -5,7 +5,7 @@
 -- where the last claim ended, so that rows which are dead but not yet removed (an old snapshot
 -- is open somewhere) are never walked over twice; $5 to $8 are the lanes: channel, priority,
 -- and the position (due time, event id) after which to go on. $9 all channels of the worker.
--- $10 how many rows of one key.
+-- $10 how many rows of one key. $11 and $12 rows to look at first, wherever they are: event, lane.
 --
 -- A row is free when nobody has it, or when who has it is no longer alive: not when this
 -- statement began, and, since a worker may have registered and claimed meanwhile, not now either.
@@ -44,19 +44,33 @@ WITH RECURSIVE wanted AS MATERIALIZED (
         )
         -- Row by row, so that no more are locked than there is room for.
         SELECT run.ctid, met.channel, met.key, run.event_id, run.place, run.is_free
-        FROM lane
-        CROSS JOIN LATERAL (
-            SELECT q.ctid, q.event_id, q.channel, q.key FROM outbox_queue q
-            WHERE q.channel = wanted.channel
-              AND NOT q.blocked
-              AND q.priority = lane.priority
-              AND (q.due_at, q.event_id) > (lane.due_at, lane.event_id)
-              AND q.due_at <= now()
-              AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
-                   AND NOT outbox_worker_is_alive(q.worker))
-            ORDER BY q.due_at, q.event_id
-            LIMIT 1000
-            FOR UPDATE SKIP LOCKED
+        FROM (
+            SELECT freed.* FROM (
+                SELECT q.ctid, q.event_id, q.channel, q.key
+                FROM unnest($11::bigint[], $12::text[]) AS f (event_id, channel)
+                JOIN outbox_queue q ON q.event_id = f.event_id AND q.channel = f.channel
+                WHERE f.channel = wanted.channel
+                  AND NOT q.blocked
+                  AND q.due_at <= now()
+                  AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
+                       AND NOT outbox_worker_is_alive(q.worker))
+                FOR UPDATE OF q SKIP LOCKED
+            ) freed
+            UNION ALL
+            SELECT next.* FROM lane
+            CROSS JOIN LATERAL (
+                SELECT q.ctid, q.event_id, q.channel, q.key FROM outbox_queue q
+                WHERE q.channel = wanted.channel
+                  AND NOT q.blocked
+                  AND q.priority = lane.priority
+                  AND (q.due_at, q.event_id) > (lane.due_at, lane.event_id)
+                  AND q.due_at <= now()
+                  AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
+                       AND NOT outbox_worker_is_alive(q.worker))
+                ORDER BY q.due_at, q.event_id
+                LIMIT 1000
+                FOR UPDATE SKIP LOCKED
+            ) next
         ) met
         CROSS JOIN LATERAL (
             -- The index is read by the page: where keys are few, one of the same is looked for

@@ -1,7 +1,7 @@
 -- Writes down what became of leased rows, all or nothing: each row goes, its results come, what
 -- is left to do comes back as rows of its own, and the next of each key is let go. A row that the
 -- worker no longer holds (its lease ran out and another took over) is left alone, with all that
--- hangs on it; those are returned, or nulls when there are none.
+-- hangs on it. Returns those, and the rows that were let go and had been blocked.
 --
 -- $1         worker
 -- $2 to $5   the leased rows: event, lane ('' is not routed yet), by which claim, whether something
@@ -92,17 +92,20 @@ WITH removed AS (
           AND a.duration_ms = f.duration_ms AND a.class = f.class AND a.code = f.code
           AND abs(extract(epoch FROM now() - a.finished_at) - f.age) < 5))
 )
-SELECT lost.event_id AS "event_id?", lost.channel AS "channel?"
+SELECT true AS "is_lost!", event_id AS "event_id!", channel AS "channel!"
 FROM (
-    SELECT CASE WHEN count(*) > 0 THEN outbox_unblock(array_agg(channel), array_agg(key)) END
-    FROM (SELECT DISTINCT channel, key FROM held
-          -- Not before what is left to do has come back.
-          WHERE key IS NOT NULL AND (SELECT count(*) FROM requeued) >= 0) keys
-) freed
-LEFT JOIN (
     SELECT done.event_id, done.channel
     FROM unnest($2::bigint[], $3::text[]) AS done (event_id, channel)
     WHERE (SELECT count(*) FROM held) < cardinality($2)
     EXCEPT ALL
     SELECT event_id, channel FROM held
-) lost ON true
+) lost
+UNION ALL
+SELECT false, freed.*
+FROM (
+    SELECT array_agg(channel) AS lanes, array_agg(key) AS keys
+    FROM (SELECT DISTINCT channel, key FROM held
+          -- Not before what is left to do has come back.
+          WHERE key IS NOT NULL AND (SELECT count(*) FROM requeued) >= 0) keys
+) done
+CROSS JOIN LATERAL outbox_unblock(done.lanes, done.keys) freed

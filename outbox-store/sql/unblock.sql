@@ -1,3 +1,3 @@
 -- Lets the next row of each key go, after the first of them has been removed in the same
 -- transaction. $1 lanes, $2 keys.
-SELECT outbox_unblock($1, $2) IS NULL AS "done"
+SELECT freed_event FROM outbox_unblock($1, $2)

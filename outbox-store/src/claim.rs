@@ -3,6 +3,7 @@
 mod answer;
 mod lanes;
 mod leased;
+mod run;
 
 use crate::error::StoreError;
 use crate::fault::{Step, around};
@@ -13,7 +14,8 @@ use answer::{Answer, Row};
 use chrono::{DateTime, Utc};
 use lanes::Lanes;
 use outbox_channel::{ChannelName, Event};
-use std::collections::{HashMap, HashSet};
+use run::Run;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// What a queue row is about.
@@ -33,6 +35,14 @@ impl Lane {
             Self::Unrouted => None,
             Self::Channel(name) => Some(name),
         }
+    }
+
+    /// `None` when no channel can have that name.
+    pub(crate) fn named(name: String) -> Option<Self> {
+        if name.is_empty() {
+            return Some(Self::Unrouted);
+        }
+        ChannelName::try_from(name).ok().map(Self::Channel)
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -97,8 +107,10 @@ pub struct Claimer {
     was_full: bool,
     /// It had no room to look further.
     was_cut: bool,
-    /// How many rows of one key the next is to take.
-    run: usize,
+    /// What the next is to take of one key.
+    run: Run,
+    /// Where the next looks first.
+    freed: Vec<(i64, Lane)>,
 }
 
 impl Default for Claimer {
@@ -110,7 +122,8 @@ impl Default for Claimer {
             sweep_allowed: now,
             was_full: false,
             was_cut: false,
-            run: Self::SHORTEST_RUN,
+            run: Run::default(),
+            freed: Vec::new(),
         }
     }
 }
@@ -123,11 +136,8 @@ impl Claimer {
     /// But for this: a server that has just restarted, or a disk that is busy for a moment, must
     /// not keep what lies behind from being found for minutes.
     const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-    /// Of one key so many rows are taken at once even when there are many keys: the rows behind
-    /// those that are taken have to wait for a claim that comes after these are settled.
-    const SHORTEST_RUN: usize = 8;
-    /// So many rows at most, over all lanes.
-    const LARGEST: usize = 1_000;
+    /// What is freed beyond this is for a sweep to find.
+    const LOOKED_AT: usize = 1_000;
 
     /// Leases due rows for `worker`, the urgent first, the oldest first among equals; of a key,
     /// the first row of a lane and those right behind it. `wanted` names all lanes of the
@@ -147,7 +157,6 @@ impl Claimer {
     ) -> Result<Vec<Claimed>, StoreError> {
         let mut lanes = Lanes::new(wanted);
         let room = wanted.iter().map(|wanted| wanted.room).max();
-        let room = room.unwrap_or_default().min(Self::LARGEST);
         if lanes.channels.is_empty() {
             return Ok(Vec::new());
         }
@@ -171,10 +180,17 @@ impl Claimer {
         }
         self.was_full = lanes.is_full();
         self.was_cut = was_cut;
-        self.run = next_run(self.run, room, &rows);
+        self.run = self.run.after(room.unwrap_or_default().min(1_000), &rows);
         // The statements return them as they lie on the disk.
         rows.sort_unstable_by_key(|row| (row.priority, row.due_at, row.event_id));
         without_orphans(store, worker, rows).await
+    }
+
+    /// The next claim looks at these rows first, which were blocked and are not any more: they lie
+    /// behind the position that claims have reached, where only a sweep would find them.
+    pub fn look_at(&mut self, freed: impl IntoIterator<Item = (i64, Lane)>) {
+        self.freed.extend(freed);
+        self.freed.truncate(Self::LOOKED_AT);
     }
 
     /// Whether the last claim, however little it brought, had no room to look further: rows that
@@ -209,6 +225,13 @@ impl Claimer {
             columns.2.push(*due_at);
             columns.3.push(*event_id);
         }
+        let has_room = |lane: &Lane| lanes.channels.iter().any(|name| name == lane.as_str());
+        let freed: Vec<_> = self
+            .freed
+            .extract_if(.., |(_, lane)| has_room(lane))
+            .collect();
+        let (freed_ids, freed_lanes): (Vec<i64>, Vec<&str>) =
+            freed.iter().map(|(id, lane)| (*id, lane.as_str())).unzip();
         let claim = sqlx::query_file_as!(
             Answer,
             "sql/claim.sql",
@@ -221,7 +244,9 @@ impl Claimer {
             &columns.2,
             &columns.3,
             &lanes.all,
-            i32::try_from(self.run).unwrap_or(i32::MAX),
+            self.run.length(),
+            &freed_ids,
+            &freed_lanes as &[&str],
         );
         let answers = around(Step::Claim, claim.fetch_all(&store.pool))
             .await
@@ -231,13 +256,14 @@ impl Claimer {
             .first()
             .is_some_and(|first| first.is_cut && (first.blocked > 0 || first.event_id.is_some()));
         let rows: Vec<Row> = answers.into_iter().filter_map(Answer::into_row).collect();
-        self.remember(&rows);
+        self.remember(&rows, &freed_ids);
         Ok((rows, was_cut))
     }
 
     /// A sweep may find rows far behind; they do not move the position back. Of a key only the
-    /// first row was met, the others came with it from wherever they are.
-    fn remember(&mut self, rows: &[Row]) {
+    /// first row was met, and only if it was not looked for; the others came with it from wherever
+    /// they are.
+    fn remember(&mut self, rows: &[Row], freed: &[i64]) {
         let mut first_of_key: HashMap<(&str, &str), &Row> = HashMap::new();
         for row in rows {
             match row.key() {
@@ -250,7 +276,10 @@ impl Claimer {
                 }
             }
         }
-        first_of_key.into_values().for_each(|row| self.reach(row));
+        let scanned = first_of_key.into_values();
+        scanned
+            .filter(|row| !freed.contains(&row.event_id))
+            .for_each(|row| self.reach(row));
     }
 
     fn reach(&mut self, row: &Row) {
@@ -261,20 +290,6 @@ impl Claimer {
             .or_insert(reached);
         *position = reached.max(*position);
     }
-}
-
-/// How many rows of one key to take next, after a claim of so many: all that fit when there are
-/// few keys, and little by little fewer while others may have found no room beside them.
-fn next_run(run: usize, room: usize, rows: &[Row]) -> usize {
-    let keys: Vec<&str> = rows.iter().filter_map(Row::key).collect();
-    let distinct = keys.iter().copied().collect::<HashSet<_>>().len();
-    let next = match distinct {
-        0 => run,
-        1.. if rows.len() < room => (room - (rows.len() - keys.len())) / distinct,
-        1 => run,
-        _ => run - run / 8,
-    };
-    next.clamp(Claimer::SHORTEST_RUN, Claimer::LARGEST)
 }
 
 /// Splits off rows whose event was deleted, and forgets those.

@@ -49,6 +49,6 @@ pub use operate::{InFlight, Operated, Replay};
 pub use receipts::Recorded;
 pub use report::{Backlog, Settled, WorkerState};
 pub use retention::Pruned;
-pub use settle::{FailedAttempt, Left, Outcome, ResultStatus, Settlement, Wait};
+pub use settle::{FailedAttempt, Left, Outcome, ResultStatus, Settlement, Wait, Written};
 pub use store::{Pooler, Store, StoreOptions};
 pub use worker::WorkerId;

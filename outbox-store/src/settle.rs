@@ -130,11 +130,20 @@ pub struct Settlement {
     pub failed: Vec<FailedAttempt>,
 }
 
+/// What came of settling.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Rows that the worker no longer held: their lease had run out and another worker took them,
+    /// so nothing was written for them but their failed attempts.
+    pub lost: Vec<(i64, Lane)>,
+    /// Rows that waited for others of their key and are the first now: the next claim may
+    /// [look at them](crate::Claimer::look_at).
+    pub freed: Vec<(i64, Lane)>,
+}
+
 impl Store {
-    /// Settles leased rows in one statement, all or none, and returns the rows that the worker
-    /// no longer held: their lease had run out and another worker took them, so nothing was
-    /// written for them but their failed attempts. `is_repeated` says that an earlier try may have
-    /// been written, and only its answer was lost: its rows come back as no longer held.
+    /// Settles leased rows in one statement, all or none. `is_repeated` says that an earlier try
+    /// may have been written, and only its answer was lost: its rows come back as no longer held.
     ///
     /// # Errors
     /// When the statement fails; nothing is written then, and the call may be repeated.
@@ -143,23 +152,27 @@ impl Store {
         worker: WorkerId,
         settlements: &[Settlement],
         is_repeated: bool,
-    ) -> Result<Vec<(i64, Lane)>, StoreError> {
+    ) -> Result<Written, StoreError> {
         let mut columns = Columns::new(settlements, is_repeated);
-        let mut lost = settle_columns(&self.pool, worker, &columns).await;
-        if lost.as_ref().is_err_and(is_there_already) {
+        let mut notices = settle_columns(&self.pool, worker, &columns).await;
+        if notices.as_ref().is_err_and(is_there_already) {
             columns.is_repeated = true;
-            lost = settle_columns(&self.pool, worker, &columns).await;
+            notices = settle_columns(&self.pool, worker, &columns).await;
         }
-        let lost = lost.map_err(StoreError::during("settle deliveries"))?;
-        let is_lost = |settlement: &&Settlement| {
-            let lane = settlement.lane.as_str();
-            lost.iter()
-                .any(|lost| lost.is_of(settlement.event_id, lane))
-        };
-        let lost = settlements.iter().filter(is_lost);
-        Ok(lost
-            .map(|settlement| (settlement.event_id, settlement.lane.clone()))
-            .collect())
+        let mut settled = Written::default();
+        for notice in notices.map_err(StoreError::during("settle deliveries"))? {
+            // A lane whose name nobody can have claimed for is nobody's to know of.
+            let Some(lane) = Lane::named(notice.channel) else {
+                continue;
+            };
+            let rows = if notice.is_lost {
+                &mut settled.lost
+            } else {
+                &mut settled.freed
+            };
+            rows.push((notice.event_id, lane));
+        }
+        Ok(settled)
     }
 
     /// Each statement must see what the one before it waited for, whatever the role's default
@@ -201,7 +214,7 @@ pub(crate) async fn unblock(
     }
     let (lanes, keys): (Vec<String>, Vec<String>) = keys.into_iter().unzip();
     let unblock = sqlx::query_file!("sql/unblock.sql", &lanes, &keys);
-    around(Step::Unblock, unblock.fetch_one(connection))
+    around(Step::Unblock, unblock.fetch_all(connection))
         .await
         .map(drop)
 }

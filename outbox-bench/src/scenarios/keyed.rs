@@ -9,15 +9,16 @@ use crate::report::{Row, Section};
 use crate::stats::Spread;
 
 /// What the keys are, as SQL over `n`, and the least share of the unkeyed rate.
-const KEYS: [(&str, &str, f64); 3] = [
+const KEYS: [(&str, &str, f64); 4] = [
     ("all keys distinct", "'key-' || n", 0.8),
     ("1,000 keys", "'key-' || n % 1000", 0.4),
+    ("10 hot keys", "'key-' || n % 10", 0.4),
     ("1 hot key", "'hot'", 0.2),
 ];
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Section> {
     let mut unkeyed = Vec::new();
-    let mut keyed: [Vec<Drained>; 3] = Default::default();
+    let mut keyed: [Vec<Drained>; KEYS.len()] = Default::default();
     let (mut alone, mut behind) = (Vec::new(), Vec::new());
     for _ in 0..bench.run.repeat {
         unkeyed.push(fresh_drain(bench, &plain(bench), Tuning::RUSH).await?);

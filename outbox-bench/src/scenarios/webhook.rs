@@ -57,7 +57,7 @@ async fn our_rate(bench: &Bench) -> anyhow::Result<f64> {
     let fill = Fill::new(bench.events(0.2), PAYLOAD_BYTES);
     database.fill(&fill).await?;
     let tuning = Tuning {
-        batch_size: 100,
+        batch_size: 1_000,
         concurrency: CONCURRENCY,
         connections: 4,
     };

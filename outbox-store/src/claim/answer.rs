@@ -58,10 +58,7 @@ impl Answer {
 
     /// `None` when there is no event, or a lane whose name nobody can have claimed for.
     fn into_claimed(self) -> Option<Claimed> {
-        let lane = match self.channel? {
-            unrouted if unrouted.is_empty() => Lane::Unrouted,
-            channel => Lane::Channel(ChannelName::try_from(channel).ok()?),
-        };
+        let lane = Lane::named(self.channel?)?;
         let event = Event {
             id: self.event_id?,
             event_type: self.event_type?,

@@ -13,38 +13,38 @@ const LONGEST_WAIT: Duration = Duration::from_hours(24 * 365);
 
 /// The statement's parameters: a column each, a row an element.
 #[derive(Default)]
-pub(super) struct Columns {
-    done: (Vec<i64>, Vec<String>, Vec<i16>, Vec<bool>),
+pub(super) struct Columns<'a> {
+    done: (Vec<i64>, Vec<&'a str>, Vec<i16>, Vec<bool>),
     pub(super) is_repeated: bool,
     result_event: Vec<i64>,
-    result_lane: Vec<String>,
-    result_channel: Vec<String>,
-    result_status: Vec<String>,
+    result_lane: Vec<&'a str>,
+    result_channel: Vec<&'a str>,
+    result_status: Vec<&'a str>,
     result_attempts: Vec<i32>,
-    result_code: Vec<Option<String>>,
-    result_message: Vec<Option<String>>,
-    result_provider_id: Vec<Option<String>>,
-    result_fell_back_to: Vec<Option<String>>,
+    result_code: Vec<Option<&'a str>>,
+    result_message: Vec<Option<&'a str>>,
+    result_provider_id: Vec<Option<&'a str>>,
+    result_fell_back_to: Vec<Option<&'a str>>,
     left_event: Vec<i64>,
-    left_lane: Vec<String>,
-    left_channel: Vec<String>,
+    left_lane: Vec<&'a str>,
+    left_channel: Vec<&'a str>,
     left_attempts: Vec<i32>,
     left_wait: Vec<Option<f64>>,
     left_keep: Vec<bool>,
     left_unknown: Vec<bool>,
     failed_event: Vec<i64>,
-    failed_channel: Vec<String>,
+    failed_channel: Vec<&'a str>,
     failed_attempt: Vec<i32>,
     failed_duration: Vec<i32>,
-    failed_class: Vec<String>,
-    failed_code: Vec<String>,
-    failed_message: Vec<String>,
-    failed_answer: Vec<Option<String>>,
+    failed_class: Vec<&'a str>,
+    failed_code: Vec<&'a str>,
+    failed_message: Vec<&'a str>,
+    failed_answer: Vec<Option<&'a str>>,
     failed_age: Vec<f64>,
 }
 
-impl Columns {
-    pub(super) fn new(settlements: &[Settlement], is_repeated: bool) -> Self {
+impl<'a> Columns<'a> {
+    pub(super) fn new(settlements: &'a [Settlement], is_repeated: bool) -> Self {
         let mut columns = Self {
             is_repeated,
             ..Self::default()
@@ -55,10 +55,10 @@ impl Columns {
         columns
     }
 
-    fn add(&mut self, settlement: &Settlement) {
+    fn add(&mut self, settlement: &'a Settlement) {
         let lane = settlement.lane.as_str();
         self.done.0.push(settlement.event_id);
-        self.done.1.push(lane.to_owned());
+        self.done.1.push(lane);
         self.done.2.push(settlement.claim.0);
         let moves = |left: &Left| settlement.lane.channel() != Some(&left.channel);
         self.done.3.push(settlement.left.iter().any(moves));
@@ -73,25 +73,24 @@ impl Columns {
         }
     }
 
-    fn add_outcome(&mut self, event_id: i64, lane: &str, outcome: &Outcome) {
-        let name = |channel: &ChannelName| channel.as_str().to_owned();
+    fn add_outcome(&mut self, event_id: i64, lane: &'a str, outcome: &'a Outcome) {
         self.result_event.push(event_id);
-        self.result_lane.push(lane.to_owned());
+        self.result_lane.push(lane);
         self.result_channel
-            .push(outcome.channel.as_ref().map(name).unwrap_or_default());
-        self.result_status.push(outcome.status.as_str().to_owned());
+            .push(outcome.channel.as_ref().map_or("", ChannelName::as_str));
+        self.result_status.push(outcome.status.as_str());
         self.result_attempts.push(to_int(outcome.attempts));
-        self.result_code.push(outcome.code.clone());
-        self.result_message.push(outcome.message.clone());
-        self.result_provider_id.push(outcome.provider_id.clone());
+        self.result_code.push(outcome.code.as_deref());
+        self.result_message.push(outcome.message.as_deref());
+        self.result_provider_id.push(outcome.provider_id.as_deref());
         self.result_fell_back_to
-            .push(outcome.fell_back_to.as_ref().map(name));
+            .push(outcome.fell_back_to.as_ref().map(ChannelName::as_str));
     }
 
-    fn add_left(&mut self, event_id: i64, lane: &str, left: &Left) {
+    fn add_left(&mut self, event_id: i64, lane: &'a str, left: &'a Left) {
         self.left_event.push(event_id);
-        self.left_lane.push(lane.to_owned());
-        self.left_channel.push(left.channel.as_str().to_owned());
+        self.left_lane.push(lane);
+        self.left_channel.push(left.channel.as_str());
         self.left_attempts.push(to_int(left.attempts));
         self.left_wait.push(match left.wait {
             Wait::Unchanged => None,
@@ -102,17 +101,17 @@ impl Columns {
         self.left_unknown.push(left.unknown);
     }
 
-    fn add_failed(&mut self, event_id: i64, failed: &FailedAttempt) {
+    fn add_failed(&mut self, event_id: i64, failed: &'a FailedAttempt) {
         self.failed_event.push(event_id);
-        self.failed_channel.push(failed.channel.as_str().to_owned());
+        self.failed_channel.push(failed.channel.as_str());
         self.failed_attempt.push(to_int(failed.attempt));
         let millis = failed.duration.as_millis();
         self.failed_duration
             .push(i32::try_from(millis).unwrap_or(i32::MAX));
-        self.failed_class.push(failed.class.as_str().to_owned());
-        self.failed_code.push(failed.code.clone());
-        self.failed_message.push(failed.message.clone());
-        self.failed_answer.push(failed.answer.clone());
+        self.failed_class.push(failed.class.as_str());
+        self.failed_code.push(&failed.code);
+        self.failed_message.push(&failed.message);
+        self.failed_answer.push(failed.answer.as_deref());
         self.failed_age
             .push(failed.finished.elapsed().as_secs_f64());
     }
@@ -122,56 +121,51 @@ fn to_int(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// A row that was not the worker's any more; alone and empty when there is none.
-pub(super) struct Lost {
-    event_id: Option<i64>,
-    channel: Option<String>,
-}
-
-impl Lost {
-    pub(super) fn is_of(&self, event_id: i64, lane: &str) -> bool {
-        self.event_id == Some(event_id) && self.channel.as_deref() == Some(lane)
-    }
+/// A row that was not the worker's any more, or one that may go now.
+pub(super) struct Notice {
+    pub(super) is_lost: bool,
+    pub(super) event_id: i64,
+    pub(super) channel: String,
 }
 
 pub(super) async fn settle_columns(
     connection: impl PgExecutor<'_>,
     worker: WorkerId,
-    c: &Columns,
-) -> Result<Vec<Lost>, sqlx::Error> {
+    c: &Columns<'_>,
+) -> Result<Vec<Notice>, sqlx::Error> {
     let settle = sqlx::query_file_as!(
-        Lost,
+        Notice,
         "sql/settle.sql",
         worker.0,
         &c.done.0,
-        &c.done.1,
+        &c.done.1 as &[&str],
         &c.done.2,
         &c.done.3,
         c.is_repeated,
         &c.result_event,
-        &c.result_lane,
-        &c.result_channel,
-        &c.result_status,
+        &c.result_lane as &[&str],
+        &c.result_channel as &[&str],
+        &c.result_status as &[&str],
         &c.result_attempts,
-        &c.result_code as &[Option<String>],
-        &c.result_message as &[Option<String>],
-        &c.result_provider_id as &[Option<String>],
-        &c.result_fell_back_to as &[Option<String>],
+        &c.result_code as &[Option<&str>],
+        &c.result_message as &[Option<&str>],
+        &c.result_provider_id as &[Option<&str>],
+        &c.result_fell_back_to as &[Option<&str>],
         &c.left_event,
-        &c.left_lane,
-        &c.left_channel,
+        &c.left_lane as &[&str],
+        &c.left_channel as &[&str],
         &c.left_attempts,
         &c.left_wait as &[Option<f64>],
         &c.left_keep,
         &c.left_unknown,
         &c.failed_event,
-        &c.failed_channel,
+        &c.failed_channel as &[&str],
         &c.failed_attempt,
         &c.failed_duration,
-        &c.failed_class,
-        &c.failed_code,
-        &c.failed_message,
-        &c.failed_answer as &[Option<String>],
+        &c.failed_class as &[&str],
+        &c.failed_code as &[&str],
+        &c.failed_message as &[&str],
+        &c.failed_answer as &[Option<&str>],
         &c.failed_age,
     );
     around(Step::Settle, settle.fetch_all(connection)).await

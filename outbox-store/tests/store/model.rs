@@ -278,7 +278,7 @@ impl Model {
             .store
             .settle(worker, std::slice::from_ref(&settlement), false)
             .await;
-        assert_eq!(lost.unwrap(), [], "{at:?} was {worker}'s");
+        assert_eq!(lost.unwrap().lost, [], "{at:?} was {worker}'s");
         self.rows.remove(&at);
         for left in settlement.left {
             let row = Row {

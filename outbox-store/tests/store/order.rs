@@ -1,6 +1,6 @@
 //! Rows of one key: one after the other, whoever claims.
 
-use crate::common::{Fixture, fixture, ids, run, want};
+use crate::common::{Fixture, fixture, ids, lane, run, want};
 use crate::settle::{delivered, left, settlement};
 use outbox_store::{Claimed, Claimer, Settlement, Wait, WorkerId};
 
@@ -37,7 +37,11 @@ fn keyed(settlement: Settlement) -> Settlement {
 
 async fn settle(f: &Fixture, worker: WorkerId, settlements: &[Settlement]) {
     assert_eq!(
-        f.store.settle(worker, settlements, false).await.unwrap(),
+        f.store
+            .settle(worker, settlements, false)
+            .await
+            .unwrap()
+            .lost,
         []
     );
 }
@@ -92,6 +96,26 @@ async fn others_have_to_wait_until_the_first_is_settled() {
     assert_eq!(ids(&claim(&f, other).await), [] as [i64; 0]);
     settle(&f, one, &[keyed(delivered(2, "", &["email"]))]).await;
     assert_eq!(ids(&claim(&f, other).await), [3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_settle_tells_which_rows_it_let_go() {
+    let f = fixture().await;
+    enqueue(&f, "a", 1).await;
+    let (one, other) = (f.worker().await, f.worker().await);
+    assert_eq!(ids(&claim(&f, one).await), [1]);
+    enqueue(&f, "a", 2).await;
+    f.enqueue(1).await;
+    let mut claimer = Claimer::default();
+    let unkeyed = claimer.claim(&f.store, other, &want(&LANES)).await;
+    assert_eq!(ids(&unkeyed.unwrap()), [4]);
+
+    let first = [keyed(delivered(1, "", &["email"]))];
+    let written = f.store.settle(one, &first, false).await.unwrap();
+    assert_eq!(written.freed, [(2, lane(""))]);
+    claimer.look_at(written.freed);
+    let freed = claimer.claim(&f.store, other, &want(&LANES)).await;
+    assert_eq!(ids(&freed.unwrap()), [2, 3]);
 }
 
 /// A claim that marks a row while the settle of the one before it is under way: the settle waits

@@ -24,8 +24,7 @@ struct Statement {
 
 /// Lanes of the rows of the big table, in SQL's words: `n` is the event.
 const LANE: &str = "(ARRAY['', 'email', 'crm'])[n / 3 % 3 + 1]";
-const CLAIM_TYPES: &str =
-    "int, text[], int[], bool, text[], smallint[], timestamptz[], bigint[], text[], int";
+const CLAIM_TYPES: &str = "int, text[], int[], bool, text[], smallint[], timestamptz[], bigint[], text[], int, bigint[], text[]";
 /// So many rows are leased, at the head of their lanes, and settled in one go.
 const LEASED: u64 = 200;
 
@@ -63,7 +62,9 @@ async fn statements(connection: &mut PgConnection) -> Vec<Statement> {
             is_planned: false,
             sql: include_str!("../../sql/claim.sql"),
             types: CLAIM_TYPES,
-            arguments: format!("{wanted}, true, '{{}}', '{{}}', '{{}}', '{{}}', {lanes_known}, 8"),
+            arguments: format!(
+                "{wanted}, true, '{{}}', '{{}}', '{{}}', '{{}}', {lanes_known}, 8, '{{}}', '{{}}'"
+            ),
             queue_index: "outbox_queue_due",
             // What is claimed, what is leased before it, and a look at each priority.
             queue_rows: 250 + LEASED + 12,
@@ -78,7 +79,7 @@ async fn statements(connection: &mut PgConnection) -> Vec<Statement> {
                 "{wanted}, false, ARRAY['', '', '', 'email', 'crm'], \
                  ARRAY[-1, 0, 1, -1, 0]::smallint[], \
                  array_fill(now() - interval '50 minutes', ARRAY[5]), array_fill(0, ARRAY[5]), \
-                 {lanes_known}, 8"
+                 {lanes_known}, 8, '{{}}', '{{}}'"
             ),
             queue_index: "outbox_queue_due",
             queue_rows: 250 + LEASED,

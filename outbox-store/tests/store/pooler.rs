@@ -71,7 +71,8 @@ async fn work(store: &Store, worker: WorkerId, claimer: &mut Claimer) -> usize {
             failed: Vec::new(),
         })
         .collect();
-    let lost = store.settle(worker, &settlements, false).await.unwrap();
+    let settled = store.settle(worker, &settlements, false).await.unwrap();
+    let lost = settled.lost;
     assert!(lost.is_empty());
     settlements.len()
 }

@@ -95,7 +95,8 @@ impl Fixture {
     }
 
     pub(crate) async fn settle(&self, worker: WorkerId, settlements: &[Settlement]) {
-        let lost = self.store.settle(worker, settlements, false).await.unwrap();
+        let settled = self.store.settle(worker, settlements, false).await;
+        let lost = settled.unwrap().lost;
         assert_eq!(lost, []);
     }
 }
@@ -264,7 +265,8 @@ async fn who_lost_the_lease_writes_only_what_failed() {
         second,
         delivered(3, "", &["email"]),
     ];
-    let lost = f.store.settle(old, &batch, false).await.unwrap();
+    let settled = f.store.settle(old, &batch, false).await;
+    let lost = settled.unwrap().lost;
     assert_eq!(lost, [(1, lane("")), (2, lane(""))]);
     assert_eq!(f.one::<String>(QUEUE).await, "1  0 2, 2  0 2");
     assert_eq!(
@@ -294,7 +296,8 @@ async fn settling_again_changes_nothing() {
     let batch = [delivered(1, "", &["email", "sms"]), partly];
     f.settle(worker, &batch).await;
     let (queue, results): (String, String) = (f.one(QUEUE).await, f.one(RESULTS).await);
-    let lost = f.store.settle(worker, &batch, true).await.unwrap();
+    let settled = f.store.settle(worker, &batch, true).await;
+    let lost = settled.unwrap().lost;
     assert_eq!(lost, [(1, lane("")), (2, lane(""))]);
     assert_eq!(f.one::<i64>(ATTEMPTS).await, 1);
     assert_eq!(f.one::<String>(QUEUE).await, queue);
@@ -314,7 +317,7 @@ async fn settling_again_does_not_touch_what_was_claimed_again() {
     let mut first = delivered(1, "email", &["email"]);
     first.claim = ClaimId::FIRST;
     let lost = f.store.settle(worker, &[first.clone()], true).await;
-    assert_eq!(lost.unwrap(), [(1, lane("email"))]);
+    assert_eq!(lost.unwrap().lost, [(1, lane("email"))]);
     assert_eq!(f.one::<i64>("SELECT count(*) FROM outbox_queue").await, 1);
     first.claim = claimed[0].claim;
     f.settle(worker, &[first]).await;

@@ -1,0 +1,40 @@
+//! How many rows of one key a claim takes.
+
+use super::answer::Row;
+use std::collections::HashSet;
+
+/// See the module.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run(usize);
+
+impl Default for Run {
+    fn default() -> Self {
+        Self(Self::SHORTEST)
+    }
+}
+
+impl Run {
+    /// Also of many keys so much is taken at once: the rows behind have to wait for a claim that
+    /// comes after these are settled.
+    const SHORTEST: usize = 8;
+    const LONGEST: usize = 1_000;
+
+    /// As the statement takes it.
+    pub(super) fn length(self) -> i32 {
+        i32::try_from(self.0).unwrap_or(i32::MAX)
+    }
+
+    /// For the claim after one with so much room, which brought these rows: all that fit when
+    /// there are few keys, and little by little less while others may have found no room.
+    pub(super) fn after(self, room: usize, rows: &[Row]) -> Self {
+        let keys: Vec<&str> = rows.iter().filter_map(Row::key).collect();
+        let distinct = keys.iter().copied().collect::<HashSet<_>>().len();
+        let next = match distinct {
+            0 => self.0,
+            1.. if rows.len() < room => (room - (rows.len() - keys.len())) / distinct,
+            1 => self.0,
+            _ => self.0 - self.0 / 8,
+        };
+        Self(next.clamp(Self::SHORTEST, Self::LONGEST))
+    }
+}
