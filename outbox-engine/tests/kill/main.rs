@@ -30,8 +30,8 @@ const ROUNDS: usize = 3;
 /// step without a run does not compile.
 fn runs(step: Step) -> Vec<(Kind, u32)> {
     use Kind::{
-        Asked, Broken, Cancel, Confirm, Fan, Hold, Idle, Keyed, Old, Orphan, Replay, Run, Slow,
-        Verify,
+        Asked, Broken, Cancel, Confirm, Fan, Hold, Idle, Keyed, Large, Old, Orphan, Replay, Run,
+        Slow, Verify,
     };
     match step {
         Step::Declare | Step::Installation | Step::Register | Step::Channels => vec![(Fan, 1)],
@@ -48,6 +48,8 @@ fn runs(step: Step) -> Vec<(Kind, u32)> {
             (Confirm, 1),
         ],
         Step::Unblock => vec![(Keyed, 1), (Keyed, 2), (Run, 1), (Orphan, 1), (Cancel, 1)],
+        Step::NamedChannels => vec![(Large, 1)],
+        Step::Contents => vec![(Large, 1), (Large, 2)],
         Step::BeginAttempts => vec![(Hold, 1), (Verify, 1)],
         Step::Send => vec![
             (Fan, 1),
@@ -134,6 +136,7 @@ fn every_statement_on_the_way_has_its_points() {
     for module in [
         "channels",
         "claim",
+        "contents",
         "listen",
         "operate",
         "retention",

@@ -60,7 +60,7 @@ impl Columns {
         self.done.0.push(settlement.event_id);
         self.done.1.push(lane.to_owned());
         self.done.2.push(settlement.claim.0);
-        let moves = |left: &Left| settlement.lane.channel() != Some(&left.channel);
+        let moves = |left: &Left| settlement.lane.channel() != left.channel.as_ref();
         self.done.3.push(settlement.left.iter().any(moves));
         for outcome in &settlement.outcomes {
             self.add_outcome(settlement.event_id, lane, outcome);
@@ -91,7 +91,9 @@ impl Columns {
     fn add_left(&mut self, event_id: i64, lane: &str, left: &Left) {
         self.left_event.push(event_id);
         self.left_lane.push(lane.to_owned());
-        self.left_channel.push(left.channel.as_str().to_owned());
+        let channel = left.channel.as_ref().map(ChannelName::as_str);
+        self.left_channel
+            .push(channel.unwrap_or_default().to_owned());
         self.left_attempts.push(to_int(left.attempts));
         self.left_wait.push(match left.wait {
             Wait::Unchanged => None,

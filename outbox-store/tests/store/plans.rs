@@ -324,6 +324,26 @@ async fn prepared_before_the_rush() {
     }
 }
 
+/// A claim of so many rows, as it is run.
+pub(crate) async fn claims_of(f: &Fixture, rows: usize) -> Plan {
+    let worker = f.worker().await;
+    let claim = Statement {
+        name: "claim",
+        is_planned: false,
+        sql: include_str!("../../sql/claim.sql"),
+        types: CLAIM_TYPES,
+        arguments: format!(
+            "{worker}, ARRAY[''], ARRAY[{rows}], true, '{{}}', '{{}}', '{{}}', '{{}}', '{{}}'"
+        ),
+        queue_index: "outbox_queue_due",
+        queue_rows: 0,
+        pages: 0,
+    };
+    let mut connection = f.connect_as_the_store().await;
+    claim.prepare(&mut connection).await;
+    explain(&mut connection, "", &claim.execute()).await
+}
+
 /// By the index also for applications that connected when the table was small.
 #[tokio::test]
 async fn a_dedup_key_is_looked_up_by_its_index() {
