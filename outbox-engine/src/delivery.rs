@@ -2,12 +2,13 @@
 
 use crate::breaker::Leave;
 use crate::disposition::{Disposition, OnDead, decide};
+use crate::large::whole;
 use crate::outlet::Outlet;
 use crate::part::{Item, Part};
 use crate::shared::Shared;
 use crate::unknown::{self, resolve};
 use futures_util::FutureExt;
-use outbox_channel::{Delivery, DeliveryBuilder, Receipt, SendError};
+use outbox_channel::{Delivery, DeliveryBuilder, Event, Receipt, SendError};
 use outbox_store::fault::{Step, around};
 use outbox_store::{ResultStatus, Wait};
 use std::panic::AssertUnwindSafe;
@@ -47,7 +48,7 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
         return given_back();
     };
     shared.look_at_channels().await;
-    if outlet.is_closed() || shared.stopping.is_cancelled() || !item.tenure.is_held() {
+    if !may_begin(shared, item, outlet) {
         return given_back();
     }
     if let Some(began) = item.began_at {
@@ -57,7 +58,12 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
     if let Some(expired) = expired(shared, item, outlet) {
         return expired;
     }
-    let delivery = match prepare(shared, item, outlet) {
+    let whole = match whole(shared, item).await {
+        Ok(whole) if whole.was_read() && !may_begin(shared, item, outlet) => return given_back(),
+        Ok(whole) => whole,
+        Err(unread) => return unread.part(&shared.router, item, channel),
+    };
+    let delivery = match prepare(shared, item, &whole.event, outlet) {
         Ok(delivery) => delivery,
         Err(error) => {
             return conclude(shared, item, outlet, Err(error), Duration::ZERO, None).await;
@@ -86,6 +92,10 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
         Some(leave),
     )
     .await
+}
+
+fn may_begin(shared: &Shared, item: &Item, outlet: &Outlet) -> bool {
+    !outlet.is_closed() && !shared.stopping.is_cancelled() && item.tenure.is_held()
 }
 
 fn expired(shared: &Shared, item: &Item, outlet: &Outlet) -> Option<Part> {
@@ -131,13 +141,14 @@ async fn permits<'a>(
 pub(crate) fn prepare(
     shared: &Shared,
     item: &Item,
+    event: &Arc<Event>,
     outlet: &Outlet,
 ) -> Result<Delivery, SendError> {
-    let rendered = match shared.router.message(&item.event, &outlet.spec.name) {
-        Some(template) => Some(template.render(&item.event)?),
+    let rendered = match shared.router.message(event, &outlet.spec.name) {
+        Some(template) => Some(template.render(event)?),
         None => None,
     };
-    let (event, channel) = (Arc::clone(&item.event), outlet.spec.name.clone());
+    let (event, channel) = (Arc::clone(event), outlet.spec.name.clone());
     let delivery = DeliveryBuilder::new(&shared.installation, event, channel)
         .rendered(rendered)
         .attempt(item.attempts.saturating_add(1))

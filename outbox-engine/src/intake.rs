@@ -1,53 +1,26 @@
 //! From a claimed row to its deliveries.
 
+mod load;
+
 use crate::assembly::Finished;
 use crate::delivery::deliver;
-use crate::lease::Tenure;
+use crate::large::{Unread, named_channels};
 use crate::outlet::Outlet;
 use crate::part::{Item, Part, Place};
-use crate::router::Plan;
+use crate::router::{Plan, Router};
 use crate::shared::Shared;
 use outbox_channel::ChannelName;
-use outbox_store::{Claimed, Lane, ResultStatus};
+use outbox_store::{Claimed, Lane, NamedChannels, ResultStatus, Wait};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-/// A row that its worker died with so often is not tried together with another of its kind: only
-/// one of them is the cause, and the others must not be given up with it.
-const SUSPICIOUS: u32 = 2;
+use load::Terms;
 
-/// What one claim brought.
-pub(crate) struct Load {
-    pub(crate) rows: Vec<Claimed>,
-    pub(crate) tenure: Arc<Tenure>,
-    /// Only those are begun for which their channel has room.
-    pub(crate) within_room: bool,
-}
-
-/// What holds for all rows of a load.
-struct Terms {
-    tenure: Arc<Tenure>,
-    within_room: bool,
-    /// The event that is the most likely to be why workers died.
-    suspect: Option<i64>,
-}
-
-impl Load {
-    fn terms(&self) -> Terms {
-        let suspects = self.rows.iter().filter(|row| row.takeovers >= SUSPICIOUS);
-        Terms {
-            tenure: Arc::clone(&self.tenure),
-            within_room: self.within_room,
-            suspect: suspects
-                .max_by_key(|row| row.takeovers)
-                .map(|row| row.event.id),
-        }
-    }
-}
+pub(crate) use load::Load;
 
 /// Begins deliveries, and has every one of them tell how it ended.
 pub(crate) struct Intake {
@@ -55,7 +28,18 @@ pub(crate) struct Intake {
     finished: mpsc::Sender<Finished>,
     deliveries: TaskTracker,
     batch_size: usize,
-    last_serial: u64,
+    last_serial: AtomicU64,
+}
+
+/// What becomes of a row first.
+enum Fate {
+    Goes(Plan),
+    /// Back as it was, or only after a while.
+    GoesBack(Wait),
+    /// A dead letter: a code, and a sentence that says why.
+    IsDead(&'static str, String),
+    /// Somebody has deleted its event.
+    IsGone,
 }
 
 impl Intake {
@@ -69,28 +53,29 @@ impl Intake {
             finished,
             deliveries: TaskTracker::new(),
             batch_size,
-            last_serial: 0,
+            last_serial: AtomicU64::new(0),
         }
     }
 
     /// Begins what arrives. Returns the deliveries that are under way then, to wait for.
-    pub(crate) async fn run(mut self, mut arriving: mpsc::Receiver<Load>) -> TaskTracker {
+    pub(crate) async fn run(self, mut arriving: mpsc::Receiver<Load>) -> TaskTracker {
+        let intake = Arc::new(self);
         while let Some(load) = arriving.recv().await {
             let count = load.rows.len();
-            self.start(load).await;
-            self.shared.in_hand.fetch_sub(count, Ordering::Relaxed);
-            self.shared.progress.notify_one();
+            intake.start(load).await;
+            intake.shared.in_hand.fetch_sub(count, Ordering::Relaxed);
+            intake.shared.progress.notify_one();
         }
-        self.deliveries.close();
-        self.deliveries
+        intake.deliveries.close();
+        intake.deliveries.clone()
     }
 
-    async fn start(&mut self, load: Load) {
-        let terms = load.terms();
+    async fn start(self: &Arc<Self>, load: Load) {
+        let terms = Arc::new(load.terms());
         let mut runs: BTreeMap<(String, Option<ChannelName>), Vec<Claimed>> = BTreeMap::new();
         for row in load.rows {
             match &row.event.key {
-                None => self.start_run(vec![row], &terms).await,
+                None => self.start_in_time(vec![row], &terms).await,
                 Some(key) => {
                     let run = (key.clone(), row.lane.channel().cloned());
                     runs.entry(run).or_default().push(row);
@@ -99,19 +84,45 @@ impl Intake {
         }
         for mut run in runs.into_values() {
             run.sort_unstable_by_key(|row| row.event.id);
-            self.start_run(run, &terms).await;
+            self.start_in_time(run, &terms).await;
         }
     }
 
-    /// Rows of one key and lane, in order; or a single row.
-    async fn start_run(&mut self, rows: Vec<Claimed>, terms: &Terms) {
-        self.last_serial += 1;
-        let (run, of) = (self.last_serial, rows.len());
+    /// Rows of one key and lane, in order; or a single row. Where it has to be looked into a
+    /// large payload first, nobody waits for that.
+    async fn start_in_time(self: &Arc<Self>, rows: Vec<Claimed>, terms: &Arc<Terms>) {
+        if !rows.iter().any(|row| self.has_to_look_into(row)) {
+            return self.start_run(rows, terms).await;
+        }
+        let (intake, terms) = (Arc::clone(self), Arc::clone(terms));
+        self.deliveries
+            .spawn(async move { intake.start_run(rows, &terms).await });
+    }
+
+    /// Only the payload, which was left behind, says where the event goes.
+    fn has_to_look_into(&self, row: &Claimed) -> bool {
+        let is_unrouted = row.left_behind.is_some() && row.lane == Lane::Unrouted;
+        is_unrouted && self.shared.router.looks_into(&row.event)
+    }
+
+    async fn start_run(&self, rows: Vec<Claimed>, terms: &Terms) {
+        let (run, of) = (self.next_serial(), rows.len());
         let mut items = Vec::with_capacity(of);
+        let mut goes_back = false;
         for (at, row) in rows.into_iter().enumerate() {
             let place = Place { run, at, of };
             let place = (of > 1).then_some(place);
-            items.extend(self.route(row, place, terms).await);
+            let has_to_look = self.has_to_look_into(&row);
+            let item = self.item(row, place, terms);
+            let fate = match &item.lane {
+                // Those behind it have to wait for it.
+                Lane::Unrouted if goes_back => Fate::GoesBack(Wait::Unchanged),
+                Lane::Unrouted if has_to_look => self.look_into(&item).await,
+                Lane::Unrouted => Fate::Goes(self.shared.router.plan(&item.event)),
+                Lane::Channel(channel) => Fate::Goes(Plan::Channels(vec![channel.clone()])),
+            };
+            goes_back |= matches!(fate, Fate::GoesBack(_));
+            items.extend(self.follow(item, fate).await);
         }
         let mut started: Vec<&ChannelName> = Vec::with_capacity(1);
         for channel in items.iter().flat_map(|item| &item.channels) {
@@ -125,18 +136,16 @@ impl Intake {
         }
     }
 
-    /// `None` when the row is over before it has begun.
-    async fn route(
-        &mut self,
-        row: Claimed,
-        place: Option<Place>,
-        terms: &Terms,
-    ) -> Option<Arc<Item>> {
-        self.last_serial += 1;
+    fn next_serial(&self) -> u64 {
+        self.last_serial.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn item(&self, row: Claimed, place: Option<Place>, terms: &Terms) -> Item {
         let event_id = row.event.id;
-        let mut item = Item {
-            serial: self.last_serial,
+        Item {
+            serial: self.next_serial(),
             event: Arc::new(row.event),
+            left_behind: row.left_behind,
             lane: row.lane,
             tenure: Arc::clone(&terms.tenure),
             attempts: row.attempts,
@@ -145,35 +154,43 @@ impl Intake {
             began_at: row.began_at,
             channels: Vec::new(),
             behind: row.behind,
-            is_put_off: row.takeovers >= SUSPICIOUS && terms.suspect != Some(event_id),
+            is_put_off: terms.put_off(event_id, row.takeovers),
             place,
-        };
-        let part = match self.plan(&item) {
-            Plan::Channels(channels) => {
+        }
+    }
+
+    async fn look_into(&self, item: &Item) -> Fate {
+        match named_channels(&self.shared, item).await {
+            Ok(NamedChannels::Named(named)) => Fate::Goes(Router::follow(Some(&named))),
+            Ok(_) => Fate::Goes(Plan::NoRoute),
+            Err(Unread::Hopeless(code, reason)) => Fate::IsDead(code, reason),
+            Err(Unread::NotNow) => Fate::GoesBack(Wait::Unchanged),
+            Err(Unread::Trouble) => Fate::GoesBack(Wait::For(Part::WHILE)),
+            Err(Unread::Deleted) => Fate::IsGone,
+        }
+    }
+
+    /// `None` when the row is over before it has begun.
+    async fn follow(&self, mut item: Item, fate: Fate) -> Option<Arc<Item>> {
+        let part = match fate {
+            Fate::Goes(Plan::Channels(channels)) => {
                 item.channels = channels;
                 return Some(Arc::new(item));
             }
-            Plan::NoRoute => {
+            Fate::Goes(Plan::NoRoute) => {
                 let (event_id, event_type) = (item.event.id, &item.event.event_type);
                 tracing::info!(event_id, event_type, "no route, skipped");
                 let message =
                     "no route matches the event's type, and its payload names no channels";
                 Part::refused(None, ResultStatus::Skipped, 0, "no_route", message)
             }
-            Plan::Malformed(reason) => {
-                tracing::warn!(event_id = item.event.id, reason, "delivery given up");
-                Part::refused(None, ResultStatus::Dead, 0, "channels", reason)
-            }
+            Fate::Goes(Plan::Malformed(reason)) => dead(&item, "channels", reason),
+            Fate::IsDead(code, reason) => dead(&item, code, reason),
+            Fate::GoesBack(wait) => Part::unrouted(&item, wait),
+            Fate::IsGone => Part::default(),
         };
         self.report(&Arc::new(item), None, part).await;
         None
-    }
-
-    fn plan(&self, item: &Item) -> Plan {
-        match &item.lane {
-            Lane::Channel(channel) => Plan::Channels(vec![channel.clone()]),
-            Lane::Unrouted => self.shared.router.plan(&item.event),
-        }
     }
 
     /// The rows of a run that go through one channel.
@@ -285,4 +302,9 @@ impl Intake {
             message,
         )
     }
+}
+
+fn dead(item: &Item, code: &str, reason: String) -> Part {
+    tracing::warn!(event_id = item.event.id, reason, "delivery given up");
+    Part::refused(None, ResultStatus::Dead, 0, code, reason)
 }

@@ -13,6 +13,7 @@ mod disposition;
 mod health;
 mod intake;
 mod intents;
+mod large;
 mod lease;
 mod options;
 mod outlet;
@@ -34,6 +35,7 @@ mod worker;
 
 pub use disposition::{Disposition, OnAmbiguous, OnDead, decide};
 pub use health::Health;
+pub use large::LARGEST_PAYLOAD;
 pub use options::WorkerOptions;
 pub use outlet::{ChannelSpec, RateLimit};
 pub use retention::Retention;

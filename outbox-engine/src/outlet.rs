@@ -77,8 +77,6 @@ struct Pace {
 impl Outlet {
     /// Work is claimed ahead for about so long at the channel's present speed.
     const AHEAD: Duration = Duration::from_millis(250);
-    /// But no more than this: what a quick channel sends while a claim and a settle are under way.
-    const BATCHES_AHEAD: usize = 4;
     /// With little room, claims are put off for so long: they bring more at once.
     pub(crate) const GATHER: Duration = Duration::from_millis(10);
     const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
@@ -127,13 +125,14 @@ impl Outlet {
 
     /// Whether `room` is worth a claim at once: one per finished delivery would be too many.
     pub(crate) fn is_worth_claiming(&self, room: usize, batch_size: usize) -> bool {
-        room >= self.window(batch_size).min(batch_size).div_ceil(2)
+        let share = (batch_size / 4).max(50);
+        room >= self.window(batch_size).div_ceil(2).min(share)
     }
 
     fn window(&self, batch_size: usize) -> usize {
         self.spec
             .concurrency
-            .saturating_add(self.ahead().min(Self::BATCHES_AHEAD * batch_size))
+            .saturating_add(self.ahead().min(batch_size))
     }
 
     fn ahead(&self) -> usize {

@@ -14,6 +14,8 @@ pub(crate) struct Item {
     /// Tells it from all others of this process.
     pub(crate) serial: u64,
     pub(crate) event: Arc<Event>,
+    /// The event lacks its payload and headers: about so many bytes.
+    pub(crate) left_behind: Option<u64>,
     pub(crate) lane: Lane,
     pub(crate) tenure: Arc<Tenure>,
     pub(crate) attempts: u32,
@@ -62,11 +64,18 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// How long something is put off.
+    pub(crate) const WHILE: Duration = Duration::from_secs(1);
+
     /// So many attempts are spent, and it is not over.
     pub(crate) fn left(channel: &ChannelName, attempts: u32, wait: Wait) -> Self {
+        Self::left_in(Some(channel), attempts, wait)
+    }
+
+    fn left_in(channel: Option<&ChannelName>, attempts: u32, wait: Wait) -> Self {
         Self {
             left: Some(Left {
-                channel: channel.clone(),
+                channel: channel.cloned(),
                 attempts,
                 wait,
                 keep: false,
@@ -91,10 +100,16 @@ impl Part {
         part
     }
 
-    /// Not tried, and not to be tried together with another that workers died with.
+    /// Not routed: back as it was, or only after a while.
+    pub(crate) fn unrouted(item: &Item, wait: Wait) -> Self {
+        Self::left_in(None, item.attempts, wait)
+    }
+
+    /// Not tried, and not to be tried at once: the database is in trouble, or it was claimed
+    /// together with another that workers died with.
     pub(crate) fn put_off(item: &Item, channel: &ChannelName) -> Self {
         let mut part = Self::given_back(item, channel);
-        let wait = Wait::For(Duration::from_secs(1));
+        let wait = Wait::For(Self::WHILE);
         part.left.iter_mut().for_each(|left| left.wait = wait);
         part
     }

@@ -3,6 +3,7 @@
 use crate::template::MessageTemplate;
 use globset::{Glob, GlobMatcher};
 use outbox_channel::{ChannelName, Event};
+use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where the events of some types go.
@@ -68,6 +69,15 @@ pub enum Plan {
     Malformed(String),
 }
 
+impl Plan {
+    fn to(channels: Vec<ChannelName>) -> Self {
+        if channels.is_empty() {
+            return Self::NoRoute;
+        }
+        Self::Channels(channels)
+    }
+}
+
 /// All routes, in the order of the settings: the first that matches wins.
 #[derive(Debug, Default)]
 pub struct Router {
@@ -88,15 +98,23 @@ impl Router {
         let channels = match self.route(event).map(|route| &route.targets) {
             Some(Targets::FanOut(channels)) => channels.clone(),
             Some(Targets::Fallback(channels)) => channels.iter().take(1).cloned().collect(),
-            None => match named_in_payload(event) {
-                Ok(channels) => channels,
-                Err(reason) => return Plan::Malformed(reason),
-            },
+            None => return Self::follow(named_in_payload(event).as_deref()),
         };
-        if channels.is_empty() {
-            return Plan::NoRoute;
+        Plan::to(channels)
+    }
+
+    /// Where an event goes that no route matches, by what its payload says about `channels`.
+    pub(crate) fn follow(named: Option<&RawValue>) -> Plan {
+        match named.map(channel_names) {
+            None => Plan::NoRoute,
+            Some(Ok(channels)) => Plan::to(channels),
+            Some(Err(reason)) => Plan::Malformed(reason),
         }
-        Plan::Channels(channels)
+    }
+
+    /// Whether the payload of `event` decides where it goes.
+    pub(crate) fn looks_into(&self, event: &Event) -> bool {
+        self.route(event).is_none()
     }
 
     /// The channel to try when `failed` has given up on `event`.
@@ -129,26 +147,29 @@ fn distinct(channels: impl Iterator<Item = ChannelName>) -> Vec<ChannelName> {
         .collect()
 }
 
-fn named_in_payload(event: &Event) -> Result<Vec<ChannelName>, String> {
+fn named_in_payload(event: &Event) -> Option<Box<RawValue>> {
     #[derive(serde::Deserialize)]
     struct Named {
-        channels: Option<serde_json::Value>,
+        channels: Option<Box<RawValue>>,
     }
-    let malformed = || "the payload's `channels` must be a list of channel names".to_owned();
     // A payload that is no object names no channels.
     let named = serde_json::from_str::<Named>(event.payload.get()).ok();
-    let names = match named.and_then(|named| named.channels) {
-        None => return Ok(Vec::new()),
-        Some(serde_json::Value::Array(names)) => names,
-        Some(_) => return Err(malformed()),
+    named.and_then(|named| named.channels)
+}
+
+fn channel_names(named: &RawValue) -> Result<Vec<ChannelName>, String> {
+    let malformed = || "the payload's `channels` must be a list of channel names".to_owned();
+    let names = match serde_json::from_str(named.get()) {
+        Ok(serde_json::Value::Null) => return Ok(Vec::new()),
+        Ok(serde_json::Value::Array(names)) => names,
+        _ => return Err(malformed()),
     };
     let channels = names.into_iter().map(|name| match name {
         serde_json::Value::String(name) => ChannelName::try_from(name).map_err(|e| e.to_string()),
         _ => Err(malformed()),
     });
-    Ok(distinct(
-        channels.collect::<Result<Vec<_>, _>>()?.into_iter(),
-    ))
+    let channels = channels.collect::<Result<Vec<_>, _>>()?;
+    Ok(distinct(channels.into_iter()))
 }
 
 #[cfg(test)]

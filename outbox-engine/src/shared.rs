@@ -4,6 +4,7 @@ use crate::breaker::Leave;
 use crate::disposition::Disposition;
 use crate::health::Pulse;
 use crate::intents::Intents;
+use crate::large::LargePayloads;
 use crate::lease::Lease;
 use crate::options::WorkerOptions;
 use crate::outlet::Outlet;
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) router: Arc<Router>,
     pub(crate) outlets: Arc<BTreeMap<ChannelName, Arc<Outlet>>>,
+    pub(crate) large: Arc<LargePayloads>,
     pub(crate) installation: String,
     pub(crate) lease: Lease,
     /// A statement that takes longer has failed.
@@ -68,6 +70,7 @@ impl Shared {
         store: Store,
         router: Arc<Router>,
         outlets: Arc<BTreeMap<ChannelName, Arc<Outlet>>>,
+        large: Arc<LargePayloads>,
         pulse: Pulse,
         options: &WorkerOptions,
     ) -> Result<Arc<Self>, StoreError> {
@@ -85,6 +88,7 @@ impl Shared {
             store,
             router,
             outlets,
+            large,
             patience,
             permits: Semaphore::new(options.concurrency),
             unsettled: AtomicUsize::new(0),

@@ -37,7 +37,7 @@ pub(crate) struct Shift {
 
 /// What came of looking for work.
 pub(crate) enum Claim {
-    /// There is no room for any.
+    /// There is no room for any, or was not for all that there may be.
     NoRoom,
     /// There is so little room that a claim is better put off.
     PutOff,
@@ -45,6 +45,15 @@ pub(crate) enum Claim {
     Full,
     /// That was all; but for what a sweep would find, which is put off for so long.
     Short(Option<Duration>),
+}
+
+/// How much to claim for each lane.
+struct Wishes {
+    wanted: Vec<Wanted>,
+    /// That is worth a claim at once.
+    is_worth_it: bool,
+    /// It would be more, were it known where what is in hand goes: no outlet tells when it is.
+    is_cut: bool,
 }
 
 impl Shift {
@@ -74,7 +83,11 @@ impl Shift {
 
     /// Claims for every lane that has room and begins to deliver.
     pub(crate) async fn claim(&mut self) -> Result<Claim, Trouble> {
-        let (wanted, is_worth_it) = self.wanted();
+        let Wishes {
+            wanted,
+            is_worth_it,
+            is_cut,
+        } = self.wishes();
         if wanted.iter().all(|wanted| wanted.room == 0) {
             return Ok(Claim::NoRoom);
         }
@@ -95,12 +108,14 @@ impl Shift {
         if is_full {
             return Ok(Claim::Full);
         }
+        if is_cut {
+            return Ok(Claim::NoRoom);
+        }
         let sweep_due_in = self.claimer.sweep_due_in();
         Ok(Claim::Short(is_sweep_put_off.then_some(sweep_due_in)))
     }
 
-    /// How much to claim for each lane, and whether that is worth a claim at once.
-    fn wanted(&self) -> (Vec<Wanted>, bool) {
+    fn wishes(&self) -> Wishes {
         let shared = &self.shared;
         let unsettled = shared.unsettled.load(Ordering::Relaxed);
         let budget = self.max_unsettled.saturating_sub(unsettled);
@@ -109,12 +124,13 @@ impl Shift {
         // broken channel does not keep the others waiting.
         let all_closed = shared.outlets.values().all(|outlet| outlet.is_closed());
         let mut unrouted = if all_closed { budget } else { 0 };
-        let mut is_worth_it = all_closed;
+        let (mut is_worth_it, mut is_cut) = (all_closed, false);
         let in_hand = shared.in_hand.load(Ordering::Relaxed);
         let mut wanted = Vec::with_capacity(shared.outlets.len() + 1);
         for (name, outlet) in shared.outlets.iter() {
-            let room = outlet.room_to_claim(self.batch_size);
-            let room = room.saturating_sub(in_hand).min(budget);
+            let free = outlet.room_to_claim(self.batch_size).min(budget);
+            let room = free.saturating_sub(in_hand);
+            is_cut |= room < free;
             is_worth_it |= outlet.is_worth_claiming(room, self.batch_size);
             unrouted = unrouted.max(room);
             wanted.push(Wanted {
@@ -126,7 +142,11 @@ impl Shift {
             lane: Lane::Unrouted,
             room: unrouted,
         });
-        (wanted, is_worth_it)
+        Wishes {
+            wanted,
+            is_worth_it,
+            is_cut,
+        }
     }
 
     /// Claims up to `limit` rows over all lanes, retries first, and begins to deliver.

@@ -39,7 +39,8 @@ impl Summary {
         // What was not tried, and has only come to its channel's own lane, is not put back.
         let was_tried = |left: &Left| {
             let mut failed = settlement.failed.iter();
-            left.wait != Wait::Unchanged || failed.any(|f| f.channel == left.channel)
+            left.wait != Wait::Unchanged
+                || failed.any(|f| Some(&f.channel) == left.channel.as_ref())
         };
         let is_put_back = |left: &Left| !left.keep && was_tried(left);
         let is_done = settlement.left.is_empty() && failed == 0;

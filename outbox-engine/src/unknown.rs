@@ -3,15 +3,17 @@
 
 use crate::delivery::prepare;
 use crate::disposition::OnAmbiguous;
+use crate::large::{Unread, whole};
 use crate::outlet::Outlet;
 use crate::part::{Item, Part};
 use crate::shared::Shared;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use outbox_channel::{ErrorClass, SendError, Verdict};
+use outbox_channel::{ErrorClass, Event, SendError, Verdict};
 use outbox_store::fault::{Step, around};
 use outbox_store::{FailedAttempt, Wait};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A provider may take a moment to know what it has taken.
@@ -31,7 +33,14 @@ pub(crate) async fn resolve(
     let is_news = item.takeovers > 0;
     let spent = item.attempts.saturating_add(is_news.into());
     let mut part = match outlet.spec.on_ambiguous {
-        OnAmbiguous::Verify => verified(shared, item, outlet, began, spent).await,
+        OnAmbiguous::Verify => match whole(shared, item).await {
+            Ok(whole) => verified(shared, item, &whole.event, outlet, began, spent).await,
+            Err(Unread::NotNow | Unread::Trouble) => {
+                Part::unknown(channel, spent, Wait::For(ASK_AGAIN))
+            }
+            Err(Unread::Hopeless(..)) => Part::unknown(channel, spent, Wait::Held),
+            Err(Unread::Deleted) => return Part::default(),
+        },
         OnAmbiguous::Hold | OnAmbiguous::Retry => Part::unknown(channel, spent, Wait::Held),
     };
     if is_news && part.failed.is_none() {
@@ -54,12 +63,13 @@ pub(crate) async fn resolve(
 async fn verified(
     shared: &Shared,
     item: &Item,
+    event: &Arc<Event>,
     outlet: &Outlet,
     began: DateTime<Utc>,
     spent: u32,
 ) -> Part {
     let spec = &outlet.spec;
-    let delivery = match prepare(shared, item, outlet) {
+    let delivery = match prepare(shared, item, event, outlet) {
         Ok(delivery) => delivery,
         Err(_) => return Part::unknown(&spec.name, spent, Wait::Held),
     };

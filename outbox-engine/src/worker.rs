@@ -1,6 +1,7 @@
 //! What a program embeds: a worker, to run until it is told to stop, or for one batch.
 
 use crate::health::{Health, Pulse};
+use crate::large::LargePayloads;
 use crate::options::WorkerOptions;
 use crate::outlet::{ChannelSpec, Outlet};
 use crate::rounds::{log_summary, work};
@@ -25,6 +26,7 @@ pub struct Worker {
     store: Store,
     router: Arc<Router>,
     outlets: Arc<BTreeMap<ChannelName, Arc<Outlet>>>,
+    large: Arc<LargePayloads>,
     options: WorkerOptions,
     health: watch::Sender<Health>,
 }
@@ -59,6 +61,7 @@ impl Worker {
             store,
             router: Arc::new(router),
             outlets: Arc::new(channels.into_iter().map(outlet).collect()),
+            large: Arc::new(LargePayloads::new()),
             options: options.within_range(),
             health: watch::Sender::new(Health::Starting),
         }
@@ -173,8 +176,9 @@ impl Worker {
         health: watch::Sender<Health>,
     ) -> Result<Shift, StoreError> {
         let router = Arc::clone(&self.router);
-        let (outlets, pulse) = (Arc::clone(&self.outlets), Pulse::new(health));
-        let shared = Shared::begin(store, router, outlets, pulse, &self.options).await?;
-        Ok(Shift::begin(shared, &self.options))
+        let (outlets, large) = (Arc::clone(&self.outlets), Arc::clone(&self.large));
+        let pulse = Pulse::new(health);
+        let shared = Shared::begin(store, router, outlets, large, pulse, &self.options);
+        Ok(Shift::begin(shared.await?, &self.options))
     }
 }

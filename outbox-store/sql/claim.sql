@@ -184,8 +184,15 @@ SELECT (SELECT count(*) FROM blocked) AS "blocked!",
                                  AND s.event_id < c.event_id))
        END           AS "behind?: Vec<String>",
        e.event_type  AS "event_type?",
-       e.payload     AS "payload?: sqlx::types::Json<Box<serde_json::value::RawValue>>",
-       e.headers     AS "headers?: sqlx::types::Json<Box<serde_json::value::RawValue>>",
+       -- One byte more than 32 kB says that there is more: stored, 1e99999 takes a few bytes only.
+       CASE WHEN size.is_small THEN substring(jsonb_send(e.payload) FOR 32770)
+       END           AS "payload?: Excerpt",
+       -- Nearly always {}, which takes no more than 8 bytes, and is not sent.
+       CASE WHEN size.of_headers > 8 AND size.is_small
+            THEN substring(jsonb_send(e.headers) FOR 32770)
+       END           AS "headers?: Excerpt",
+       CASE WHEN NOT size.is_small THEN size.of_both
+       END           AS "stored_bytes?",
        e.key         AS "key?",
        e.max_retries AS "max_retries?",
        e.expires_at  AS "expires_at?",
@@ -193,3 +200,13 @@ SELECT (SELECT count(*) FROM blocked) AS "blocked!",
 FROM (SELECT) AS one
 LEFT JOIN claimed c ON true
 LEFT JOIN outbox_events e ON e.id = c.event_id
+-- What is large is left behind (contents.sql), without being looked into: stored in more than
+-- 32 kB, or than 4 kB where that is compressed, perhaps to a hundredth.
+CROSS JOIN LATERAL (
+    SELECT pg_column_size(e.headers) AS of_headers,
+           pg_column_size(e.payload) + pg_column_size(e.headers) AS of_both,
+           pg_column_size(e.payload) + pg_column_size(e.headers)
+               <= CASE WHEN coalesce(pg_column_compression(e.payload),
+                                     pg_column_compression(e.headers)) IS NULL
+                       THEN 32768 ELSE 4096 END AS is_small
+) AS size

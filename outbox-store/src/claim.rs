@@ -5,6 +5,7 @@ mod lanes;
 mod leased;
 mod run;
 
+use crate::contents::Excerpt;
 use crate::error::StoreError;
 use crate::fault::{Step, around};
 use crate::settle::unblock;
@@ -80,6 +81,9 @@ pub struct Claimed {
     pub lane: Lane,
     /// The event.
     pub event: Event,
+    /// The event's payload and headers are large, about so many bytes, and were left behind: see
+    /// [`Store::contents`]. Here the payload is `null`, and there are no headers.
+    pub left_behind: Option<u64>,
     /// Attempts already spent.
     pub attempts: u32,
     /// How often a worker died, or lost its lease, while it had this row.

@@ -33,6 +33,8 @@ pub struct Connections {
     address: Arc<str>,
     /// No statement may take longer.
     limit: Option<Duration>,
+    /// One that has answered goes to the pool, which trims its buffers.
+    are_trimmed: bool,
     /// One asks why there is no connection, the others wait for that.
     asking: Arc<Mutex<()>>,
 }
@@ -93,6 +95,8 @@ impl Connections {
             .test_before_acquire(false)
             // sqlx pings what comes back, for as long as it takes; this ping before has an end.
             .after_release(|connection, _| {
+                // The ping lets go of what is left of the old buffers.
+                connection.shrink_buffers();
                 let settling = timeout(Self::COME_TO_ITSELF, connection.ping());
                 Box::pin(settling.map(|settled| Ok(matches!(settled, Ok(Ok(()))))))
             });
@@ -105,6 +109,7 @@ impl Connections {
             way,
             address: address.into(),
             limit: None,
+            are_trimmed: false,
             asking: Arc::default(),
         }
     }
@@ -112,6 +117,13 @@ impl Connections {
     /// The same connections, but a statement that gets no answer within `limit` has failed.
     pub(crate) fn within(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// The same connections, but one that has answered gives its buffers back: they are as large
+    /// as the largest row.
+    pub(crate) fn trimmed(mut self) -> Self {
+        self.are_trimmed = true;
         self
     }
 

@@ -26,7 +26,8 @@ macro_rules! steps {
 steps! {
     Declare "declare", Installation "installation", Register "register", Claim "claim",
     DropOrphans "orphans", Begin "begin", Unblock "unblock", Commit "commit",
-    Channels "channels", BeginAttempts "begin_attempts", Send "send", Verify "verify",
+    Channels "channels", NamedChannels "named_channels", Contents "contents",
+    BeginAttempts "begin_attempts", Send "send", Verify "verify",
     ChannelDown "channel_down", ChannelUp "channel_up", Settle "settle", Asleep "asleep",
     Listen "listen", NextDue "next_due", Heartbeat "heartbeat", Deregister "deregister",
     ForgetReceipts "forget_receipts", Prune "prune", Forget "forget",

@@ -20,6 +20,7 @@
 mod channels;
 mod claim;
 mod connections;
+mod contents;
 mod enqueue;
 mod error;
 mod event;
@@ -39,6 +40,7 @@ mod worker;
 pub use channels::ChannelState;
 pub use claim::{ClaimId, Claimed, Claimer, Lane, Wanted};
 pub use connections::Connections;
+pub use contents::{Contents, NamedChannels};
 pub use enqueue::{EnqueueError, NewEvent, enqueue, enqueue_many};
 pub use error::{OpenError, StoreError};
 pub use event::{EventAttempt, EventDetails, EventFacts, EventResult, EventWork};

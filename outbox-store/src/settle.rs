@@ -74,11 +74,11 @@ pub enum Wait {
     Held,
 }
 
-/// What is left to do: a row for one channel.
+/// What is left to do: a row for one channel, or for an event that is not routed yet.
 #[derive(Debug, Clone)]
 pub struct Left {
-    /// The channel.
-    pub channel: ChannelName,
+    /// The channel; `None` for what is not routed yet.
+    pub channel: Option<ChannelName>,
     /// Attempts spent.
     pub attempts: u32,
     /// When it is due.

@@ -59,6 +59,7 @@ fn items(runs: &[Vec<Row>], tenure: &Arc<Tenure>) -> Vec<Arc<Item>> {
             items.push(Arc::new(Item {
                 serial: u64::try_from(items.len()).unwrap(),
                 event: Arc::new(event),
+                left_behind: None,
                 lane: Lane::Unrouted,
                 tenure: Arc::clone(tenure),
                 attempts: 0,
@@ -132,7 +133,7 @@ fn check(items: &[Arc<Item>], written: &[Settlement]) {
         );
         for left in &settlement.left {
             assert!(left.keep, "{row:?} is given back");
-            assert!(held.insert((id, Some(left.channel.clone()))));
+            assert!(held.insert((id, left.channel.clone())));
         }
         unsettled = unsettled + settlement.left.len() - 1;
         for outcome in &settlement.outcomes {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::health::{Health, Pulse};
+use crate::large::LargePayloads;
 use crate::options::WorkerOptions;
 use crate::part::{Item, Part};
 use crate::router::Router;
@@ -35,7 +36,8 @@ impl Desk {
         let pulse = Pulse::new(watch::Sender::new(Health::Starting));
         let (router, outlets) = (Arc::new(Router::default()), Arc::new(BTreeMap::new()));
         let options = WorkerOptions::default();
-        let shared = Shared::begin(store, router, outlets, pulse, &options)
+        let large = Arc::new(LargePayloads::new());
+        let shared = Shared::begin(store, router, outlets, large, pulse, &options)
             .await
             .unwrap();
         let events: Vec<_> = (0..rows).map(|n| NewEvent::new("e", n.into())).collect();
@@ -65,6 +67,7 @@ impl Desk {
             Arc::new(Item {
                 serial,
                 event: Arc::new(row.event),
+                left_behind: row.left_behind,
                 lane: row.lane,
                 tenure: Arc::clone(&tenure),
                 attempts: row.attempts,
@@ -198,6 +201,7 @@ async fn the_same_row_claimed_twice_is_put_together_twice() {
     let again = Item {
         serial: 77,
         event: Arc::clone(&desk.items[0].event),
+        left_behind: None,
         lane: Lane::Unrouted,
         tenure: Arc::clone(&desk.items[0].tenure),
         attempts: 0,

@@ -13,6 +13,7 @@ mod common;
 mod database;
 mod delivery;
 mod fan_out;
+mod large;
 mod lease;
 mod limits;
 mod log;

@@ -30,8 +30,8 @@ const ROUNDS: usize = 3;
 /// step without a run does not compile.
 fn runs(step: Step) -> Vec<(Kind, u32)> {
     use Kind::{
-        Asked, Broken, Cancel, Confirm, Fan, Hold, Idle, Keyed, Old, Orphan, Replay, Run, Slow,
-        Verify,
+        Asked, Broken, Cancel, Confirm, Fan, Hold, Idle, Keyed, Large, Old, Orphan, Replay, Run,
+        Slow, Verify,
     };
     match step {
         Step::Declare | Step::Installation | Step::Register | Step::Channels => vec![(Fan, 1)],
@@ -45,6 +45,9 @@ fn runs(step: Step) -> Vec<(Kind, u32)> {
             (Confirm, 1),
         ],
         Step::Unblock => vec![(Orphan, 1), (Cancel, 1)],
+        Step::NamedChannels => vec![(Large, 1)],
+        // Twice for each channel: what is compressed is only measured the first time.
+        Step::Contents => vec![(Large, 1), (Large, 2), (Large, 3)],
         Step::BeginAttempts => vec![(Hold, 1), (Verify, 1)],
         Step::Send => vec![
             (Fan, 1),
@@ -131,6 +134,7 @@ fn every_statement_on_the_way_has_its_points() {
     for module in [
         "channels",
         "claim",
+        "contents",
         "listen",
         "operate",
         "retention",

@@ -19,6 +19,8 @@ use tokio::process::Child;
 pub(crate) enum Kind {
     /// One event for two channels.
     Fan,
+    /// One with a large payload, which names two channels.
+    Large,
     /// Three of one key for two channels, one claimed at a time.
     Keyed,
     /// The same, claimed together.
@@ -53,6 +55,11 @@ impl Kind {
         match self {
             Self::Idle => "",
             Self::Fan | Self::Broken | Self::Slow => BOTH,
+            Self::Large => {
+                "INSERT INTO outbox_events (event_type, payload)
+                 SELECT 'none', jsonb_build_object('channels', '[\"crm\", \"mail\"]'::jsonb,
+                                                   'text', repeat('x', 1000000))"
+            }
             Self::Keyed | Self::Run => {
                 "INSERT INTO outbox_events (event_type, payload, key)
                  SELECT 'both', '{}', 'a' FROM generate_series(1, 3)"
@@ -128,7 +135,9 @@ impl Kind {
             ids.iter().flat_map(of).collect()
         };
         match self {
-            Self::Fan | Self::Broken | Self::Slow | Self::Idle | Self::Replay => both(&[1]),
+            Self::Fan | Self::Large | Self::Broken | Self::Slow | Self::Idle | Self::Replay => {
+                both(&[1])
+            }
             Self::Keyed | Self::Run | Self::Cancel => both(&[1, 2, 3]),
             Self::Orphan => both(&[2, 3]),
             Self::Old => both(&[2]),

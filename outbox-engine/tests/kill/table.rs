@@ -43,7 +43,13 @@ const WRITE: &str = "OUTBOX_WRITE_DOCS";
 /// when nobody knows.
 fn column(kind: Kind) -> Option<usize> {
     match kind {
-        Kind::Fan | Kind::Broken | Kind::Slow | Kind::Idle | Kind::Old | Kind::Replay => Some(0),
+        Kind::Fan
+        | Kind::Large
+        | Kind::Broken
+        | Kind::Slow
+        | Kind::Idle
+        | Kind::Old
+        | Kind::Replay => Some(0),
         Kind::Keyed | Kind::Orphan | Kind::Cancel => Some(1),
         Kind::Hold | Kind::Confirm => Some(2),
         Kind::Verify | Kind::Asked => Some(3),

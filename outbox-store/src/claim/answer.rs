@@ -1,10 +1,10 @@
 //! What the claim statement answers.
 
 use super::{ClaimId, Claimed, Lane};
+use crate::contents::{Excerpt, text_pairs};
 use chrono::{DateTime, Utc};
 use outbox_channel::{ChannelName, Event};
 use serde_json::value::RawValue;
-use sqlx::types::Json;
 use std::collections::BTreeMap;
 
 /// A row as the claim statement returns it.
@@ -21,8 +21,9 @@ pub(super) struct Answer {
     pub(super) began_at: Option<DateTime<Utc>>,
     pub(super) behind: Option<Vec<String>>,
     pub(super) event_type: Option<String>,
-    pub(super) payload: Option<Json<Box<RawValue>>>,
-    pub(super) headers: Option<Json<Box<RawValue>>>,
+    pub(super) payload: Option<Excerpt>,
+    pub(super) headers: Option<Excerpt>,
+    pub(super) stored_bytes: Option<i32>,
     pub(super) key: Option<String>,
     pub(super) max_retries: Option<i32>,
     pub(super) expires_at: Option<DateTime<Utc>>,
@@ -59,14 +60,24 @@ impl Answer {
     /// `None` when there is no event, or a lane whose name nobody can have claimed for.
     fn into_claimed(self) -> Option<Claimed> {
         let lane = Lane::named(self.channel?)?;
+        let event_type = self.event_type?;
+        let payload = self.payload.and_then(Excerpt::whole);
+        let contents = match (payload, self.headers.map(Excerpt::whole)) {
+            (Some(payload), None) => Some((payload, BTreeMap::new())),
+            (Some(payload), Some(Some(headers))) => Some((payload, text_pairs(&headers))),
+            (None, _) | (_, Some(None)) => None,
+        };
+        let stored_bytes = self.stored_bytes.map(i32::unsigned_abs);
+        let left_behind = contents
+            .is_none()
+            .then(|| stored_bytes.map_or(Excerpt::MOST, u64::from));
+        let nothing = || (RawValue::NULL.to_owned(), BTreeMap::new());
+        let (payload, headers) = contents.unwrap_or_else(nothing);
         let event = Event {
             id: self.event_id?,
-            event_type: self.event_type?,
-            payload: self.payload?.0,
-            headers: self
-                .headers
-                .map(|headers| text_pairs(&headers.0))
-                .unwrap_or_default(),
+            event_type,
+            payload,
+            headers,
             key: self.key,
             max_retries: self.max_retries.and_then(|n| u32::try_from(n).ok()),
             expires_at: self.expires_at,
@@ -76,6 +87,7 @@ impl Answer {
         Some(Claimed {
             lane,
             event,
+            left_behind,
             attempts: self.attempt?.unsigned_abs(),
             takeovers: self.takeovers?.unsigned_abs().into(),
             claim: ClaimId(self.claim?),
@@ -85,21 +97,4 @@ impl Answer {
                 .collect(),
         })
     }
-}
-
-/// Headers are text; what an application wrote as something else stands as its JSON.
-fn text_pairs(headers: &RawValue) -> BTreeMap<String, String> {
-    if headers.get() == "{}" {
-        return BTreeMap::new();
-    }
-    let values: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(headers.get()).unwrap_or_default();
-    let as_text = |value| match value {
-        serde_json::Value::String(text) => text,
-        other => other.to_string(),
-    };
-    values
-        .into_iter()
-        .map(|(name, value)| (name, as_text(value)))
-        .collect()
 }

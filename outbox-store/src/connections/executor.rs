@@ -34,6 +34,8 @@ impl Connections {
             Some(begin) => run_alone(&mut connection, AssertSqlSafe(begin), query).await,
         };
         match &answers {
+            // The pool does it.
+            Ok(_) if self.are_trimmed => drop(connection),
             Ok(_) => self.idle.keep(connection, || self.pool.is_closed()),
             Err(error) if dialect::is_about_the_session(error) => connection.close_on_drop(),
             Err(_) => {}

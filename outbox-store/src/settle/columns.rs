@@ -60,7 +60,7 @@ impl<'a> Columns<'a> {
         self.done.0.push(settlement.event_id);
         self.done.1.push(lane);
         self.done.2.push(settlement.claim.0);
-        let moves = |left: &Left| settlement.lane.channel() != Some(&left.channel);
+        let moves = |left: &Left| settlement.lane.channel() != left.channel.as_ref();
         self.done.3.push(settlement.left.iter().any(moves));
         for outcome in &settlement.outcomes {
             self.add_outcome(settlement.event_id, lane, outcome);
@@ -90,7 +90,8 @@ impl<'a> Columns<'a> {
     fn add_left(&mut self, event_id: i64, lane: &'a str, left: &'a Left) {
         self.left_event.push(event_id);
         self.left_lane.push(lane);
-        self.left_channel.push(left.channel.as_str());
+        self.left_channel
+            .push(left.channel.as_ref().map_or("", ChannelName::as_str));
         self.left_attempts.push(to_int(left.attempts));
         self.left_wait.push(match left.wait {
             Wait::Unchanged => None,

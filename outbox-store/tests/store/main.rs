@@ -4,6 +4,7 @@
 
 mod claim;
 mod common;
+mod contents;
 mod enqueue;
 mod enqueue_many;
 mod explain;

@@ -290,7 +290,8 @@ impl Model {
                 owner: left.keep.then_some(worker),
                 claim: row.claim,
             };
-            self.rows.insert((left.channel.to_string(), at.1), row);
+            let channel = left.channel.as_ref().map(ToString::to_string);
+            self.rows.insert((channel.unwrap_or_default(), at.1), row);
         }
     }
 

@@ -24,7 +24,8 @@ struct Statement {
 
 /// Lanes of the rows of the big table, in SQL's words: `n` is the event.
 const LANE: &str = "(ARRAY['', 'email', 'crm'])[n / 3 % 3 + 1]";
-const CLAIM_TYPES: &str = "int, text[], int[], bool, text[], smallint[], timestamptz[], bigint[], text[], int, bigint[], text[]";
+const CLAIM_TYPES: &str = "int, text[], int[], bool, text[], smallint[], timestamptz[], bigint[], \
+                           text[], int, bigint[], text[]";
 /// So many rows are leased, at the head of their lanes, and settled in one go.
 const LEASED: u64 = 200;
 
@@ -324,6 +325,27 @@ async fn prepared_before_the_rush() {
                 .await;
         }
     }
+}
+
+/// A claim of so many rows, as it is run.
+pub(crate) async fn claims_of(f: &Fixture, rows: usize) -> Plan {
+    let worker = f.worker().await;
+    let claim = Statement {
+        name: "claim",
+        is_planned: false,
+        sql: include_str!("../../sql/claim.sql"),
+        types: CLAIM_TYPES,
+        arguments: format!(
+            "{worker}, ARRAY[''], ARRAY[{rows}], true, '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', 8, \
+             '{{}}', '{{}}'"
+        ),
+        queue_index: "outbox_queue_due",
+        queue_rows: 0,
+        pages: 0,
+    };
+    let mut connection = f.connect_as_the_store().await;
+    claim.prepare(&mut connection).await;
+    explain(&mut connection, "", &claim.execute()).await
 }
 
 /// By the index also for applications that connected when the table was small.

@@ -22,7 +22,7 @@ pub(crate) fn outcome(name: &str, status: ResultStatus) -> Outcome {
 
 pub(crate) fn left(name: &str, wait: Wait, keep: bool) -> Left {
     Left {
-        channel: channel(name),
+        channel: Some(channel(name)),
         attempts: 1,
         wait,
         keep,

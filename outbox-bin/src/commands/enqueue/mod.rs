@@ -14,8 +14,8 @@ use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// A payload larger than this, in bytes, is refused here already.
-const MAX_PAYLOAD: u64 = 64 << 20;
+/// A payload larger than this, in bytes, would not be delivered, and is refused here already.
+const MAX_PAYLOAD: u64 = outbox_engine::LARGEST_PAYLOAD;
 
 pub(crate) async fn run(arguments: EnqueueArgs, settings: &Settings) -> Result<ExitCode, Failure> {
     let is_json = arguments.output.json;
