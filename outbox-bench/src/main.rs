@@ -18,6 +18,10 @@ mod stats;
 
 use clap::Parser;
 
+/// As in the `outbox` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = cli::Arguments::parse();

@@ -125,8 +125,8 @@ impl Outlet {
 
     /// Whether `room` is worth a claim at once: one per finished delivery would be too many.
     pub(crate) fn is_worth_claiming(&self, room: usize, batch_size: usize) -> bool {
-        let share = (batch_size / 4).max(50);
-        room >= self.window(batch_size).div_ceil(2).min(share)
+        let half = self.window(batch_size).div_ceil(2);
+        room >= half.min((3 * batch_size).div_ceil(4))
     }
 
     fn window(&self, batch_size: usize) -> usize {
