@@ -58,7 +58,7 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
     if let Some(expired) = expired(shared, item, outlet) {
         return expired;
     }
-    let whole = match whole(shared, item).await {
+    let whole = match whole(shared, item, outlet).await {
         Ok(whole) if whole.was_read() && !may_begin(shared, item, outlet) => return given_back(),
         Ok(whole) => whole,
         Err(unread) => return unread.part(&shared.router, item, channel),

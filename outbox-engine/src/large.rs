@@ -1,6 +1,7 @@
 //! Large payloads. A claim leaves them behind; each is read when its attempt is about to begin,
-//! into a room that all deliveries of the process share, and forgotten when the attempt is over.
+//! into a room that the deliveries of a channel share, and forgotten when the attempt is over.
 
+use crate::outlet::Outlet;
 use crate::part::{Item, Part};
 use crate::router::Router;
 use crate::shared::Shared;
@@ -12,7 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A payload that, with the event's headers, is longer than this as text, in bytes, is not
 /// delivered but a dead letter. Payloads that a claim leaves behind come to no more than this in
-/// one process at any time.
+/// one channel of a process at any time.
 pub const LARGEST_PAYLOAD: u64 = 32 << 20;
 
 /// What a payload says about `channels` is followed up to this length, in bytes of text.
@@ -21,14 +22,17 @@ const LONGEST_LIST: u32 = 32 << 10;
 const READERS: usize = 2;
 const KIB: u64 = 1 << 10;
 
-/// What is read at once, by all workers of a process.
+/// Who reads, for all channels.
 #[derive(Debug)]
 pub(crate) struct LargePayloads {
-    /// In KiB.
-    room: Semaphore,
     readers: Semaphore,
     outage: Mutex<Outage>,
 }
+
+/// What a channel may hold at once, in KiB. Each has its own: one that hangs keeps what it holds
+/// until its deadlines, and must not keep others waiting.
+#[derive(Debug)]
+pub(crate) struct Room(Semaphore);
 
 /// An event with its payload and headers, and the room that they take.
 pub(crate) struct Whole<'a> {
@@ -74,14 +78,24 @@ impl Unread {
 }
 
 /// The event of `item` as it is to be sent. Waits for room where its payload was left behind.
-pub(crate) async fn whole<'a>(shared: &'a Shared, item: &Item) -> Result<Whole<'a>, Unread> {
+pub(crate) async fn whole<'a>(
+    shared: &Shared,
+    item: &Item,
+    outlet: &'a Outlet,
+) -> Result<Whole<'a>, Unread> {
     match item.left_behind {
         None => Ok(Whole {
             event: Arc::clone(&item.event),
             room: None,
         }),
         // On the heap, as it is rare and large.
-        Some(stored) => Box::pin(unless_stopping(shared, read(shared, item, stored))).await,
+        Some(stored) => {
+            Box::pin(unless_stopping(
+                shared,
+                read(shared, item, stored, &outlet.large),
+            ))
+            .await
+        }
     }
 }
 
@@ -114,14 +128,19 @@ async fn unless_stopping<T>(
     }
 }
 
-async fn read<'a>(shared: &'a Shared, item: &Item, stored: u64) -> Result<Whole<'a>, Unread> {
+async fn read<'a>(
+    shared: &Shared,
+    item: &Item,
+    stored: u64,
+    room: &'a Room,
+) -> Result<Whole<'a>, Unread> {
     // Text is a little longer than what is stored. Where that is compressed, the first answer
     // only says how long the text is.
     let mut bytes = stored.saturating_add(stored / 4);
     loop {
         // What does not fit needs no room to be told so.
         let most = if bytes > LARGEST_PAYLOAD { 0 } else { bytes };
-        let room = shared.large.take(most).await?;
+        let taken = room.take(most).await?;
         let contents = ask(shared, item, || shared.store.contents(item.event.id, most)).await?;
         match contents {
             Contents::Whole { payload, headers } => {
@@ -132,7 +151,7 @@ async fn read<'a>(shared: &'a Shared, item: &Item, stored: u64) -> Result<Whole<
                 };
                 return Ok(Whole {
                     event: Arc::new(event),
-                    room: Some(room),
+                    room: Some(taken),
                 });
             }
             Contents::TooLarge(length) if length > LARGEST_PAYLOAD => {
@@ -181,16 +200,9 @@ where
 impl LargePayloads {
     pub(crate) fn new() -> Self {
         Self {
-            room: Semaphore::new(kibibytes(LARGEST_PAYLOAD) as usize),
             readers: Semaphore::new(READERS),
             outage: Mutex::default(),
         }
-    }
-
-    /// Room for so many bytes; who came first gets it first.
-    async fn take(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Unread> {
-        let room = self.room.acquire_many(kibibytes(bytes)).await;
-        room.map_err(|_| Unread::NotNow)
     }
 
     fn note_trouble(&self, trouble: &Trouble) {
@@ -213,6 +225,18 @@ impl LargePayloads {
 
     fn outage(&self) -> std::sync::MutexGuard<'_, Outage> {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(Semaphore::new(kibibytes(LARGEST_PAYLOAD) as usize))
+    }
+
+    /// For so many bytes; who came first gets it first.
+    async fn take(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Unread> {
+        let taken = self.0.acquire_many(kibibytes(bytes)).await;
+        taken.map_err(|_| Unread::NotNow)
     }
 }
 

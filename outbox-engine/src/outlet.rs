@@ -2,6 +2,7 @@
 
 use crate::breaker::{Breaker, Leave};
 use crate::disposition::{OnAmbiguous, OnDead};
+use crate::large::Room;
 use crate::retry::RetryPolicy;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use outbox_channel::{Channel, ChannelName, SendError};
@@ -56,6 +57,8 @@ impl fmt::Debug for ChannelSpec {
 pub(crate) struct Outlet {
     pub(crate) spec: ChannelSpec,
     pub(crate) permits: Semaphore,
+    /// For payloads that claims leave behind.
+    pub(crate) large: Room,
     limiter: Option<DefaultDirectRateLimiter>,
     /// Claimed for this channel and not finished.
     taken: AtomicUsize,
@@ -90,6 +93,7 @@ impl Outlet {
         });
         Self {
             permits: Semaphore::new(spec.concurrency),
+            large: Room::new(),
             limiter,
             taken: AtomicUsize::new(0),
             pace: Mutex::new(Pace {

@@ -68,7 +68,8 @@ pub(crate) async fn work(shift: &mut Shift, options: &WorkerOptions) {
 
 async fn cycle(shift: &mut Shift, outlook: &mut Outlook) -> Result<Next, Trouble> {
     let shared = Arc::clone(&shift.shared);
-    shared.alarm.reset();
+    // It may ring in the moment in which the time is up.
+    outlook.is_called |= shared.alarm.reset();
     match shift.claim().await? {
         Claim::NoRoom => Ok(Next::Progress(LOOK)),
         Claim::PutOff => Ok(Next::Progress(Outlet::GATHER)),

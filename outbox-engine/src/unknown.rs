@@ -33,7 +33,7 @@ pub(crate) async fn resolve(
     let is_news = item.takeovers > 0;
     let spent = item.attempts.saturating_add(is_news.into());
     let mut part = match outlet.spec.on_ambiguous {
-        OnAmbiguous::Verify => match whole(shared, item).await {
+        OnAmbiguous::Verify => match whole(shared, item, outlet).await {
             Ok(whole) => verified(shared, item, &whole.event, outlet, began, spent).await,
             Err(Unread::NotNow | Unread::Trouble) => {
                 Part::unknown(channel, spent, Wait::For(ASK_AGAIN))

@@ -26,10 +26,10 @@ impl Alarm {
         }
     }
 
-    /// Forgets what has rung. To be called *before* looking for work: what is set while looking
-    /// may have been missed.
-    pub(crate) fn reset(&self) {
-        self.at().take_if(|at| *at <= Instant::now());
+    /// Forgets what has rung, and says whether anything had. To be called *before* looking for
+    /// work: what is set while looking may have been missed.
+    pub(crate) fn reset(&self) -> bool {
+        self.at().take_if(|at| *at <= Instant::now()).is_some()
     }
 
     /// Returns when it rings, at `latest` in any case.
@@ -212,11 +212,11 @@ mod tests {
     async fn a_reset_forgets_what_has_rung_and_nothing_else() {
         let alarm = Alarm::default();
         alarm.set(Instant::now());
-        alarm.reset();
+        assert!(alarm.reset());
         assert_eq!(*alarm.at(), None);
         let later = Instant::now() + HOUR;
         alarm.set(later);
-        alarm.reset();
+        assert!(!alarm.reset());
         assert_eq!(*alarm.at(), Some(later));
     }
 
