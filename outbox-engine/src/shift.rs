@@ -128,9 +128,9 @@ impl Shift {
         let in_hand = shared.in_hand.load(Ordering::Relaxed);
         let mut wanted = Vec::with_capacity(shared.outlets.len() + 1);
         for (name, outlet) in shared.outlets.iter() {
-            let free = outlet.room_to_claim(self.batch_size).min(budget);
-            let room = free.saturating_sub(in_hand);
-            is_cut |= room < free;
+            let free = outlet.room_to_claim(self.batch_size);
+            let room = free.saturating_sub(in_hand).min(budget);
+            is_cut |= room < free.min(budget);
             is_worth_it |= outlet.is_worth_claiming(room, self.batch_size);
             unrouted = unrouted.max(room);
             wanted.push(Wanted {

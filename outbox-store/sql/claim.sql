@@ -45,47 +45,47 @@ WITH RECURSIVE wanted AS MATERIALIZED (
         -- Row by row, so that no more are locked than there is room for.
         SELECT run.ctid, met.channel, met.key, run.event_id, run.place, run.is_free
         FROM (
-            SELECT freed.* FROM (
-                SELECT q.ctid, q.event_id, q.channel, q.key
-                FROM unnest($11::bigint[], $12::text[]) AS f (event_id, channel)
-                JOIN outbox_queue q ON q.event_id = f.event_id AND q.channel = f.channel
-                WHERE f.channel = wanted.channel
-                  AND NOT q.blocked
-                  AND q.due_at <= now()
-                  AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
-                       AND NOT outbox_worker_is_alive(q.worker))
-                FOR UPDATE OF q SKIP LOCKED
-            ) freed
-            UNION ALL
-            SELECT next.* FROM lane
-            CROSS JOIN LATERAL (
-                SELECT q.ctid, q.event_id, q.channel, q.key FROM outbox_queue q
-                WHERE q.channel = wanted.channel
-                  AND NOT q.blocked
-                  AND q.priority = lane.priority
-                  AND (q.due_at, q.event_id) > (lane.due_at, lane.event_id)
-                  AND q.due_at <= now()
-                  AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
-                       AND NOT outbox_worker_is_alive(q.worker))
-                ORDER BY q.due_at, q.event_id
-                LIMIT 1000
-                FOR UPDATE SKIP LOCKED
-            ) next
-        ) met
-        CROSS JOIN LATERAL (
             -- The index is read by the page: where keys are few, one of the same is looked for
             -- nearby before.
-            SELECT met.key IS NULL OR NOT (
+            SELECT met.*, met.key IS NULL OR NOT (
                        $10::int >= 32 AND EXISTS (SELECT FROM outbox_queue s
                                WHERE s.channel = met.channel AND s.key = met.key
                                  AND s.event_id < met.event_id AND s.event_id > met.event_id - 32)
                        OR EXISTS (SELECT FROM outbox_queue s
                                   WHERE s.channel = met.channel AND s.key = met.key
                                     AND s.event_id < met.event_id)) AS is_free
+            FROM (
+                SELECT freed.* FROM (
+                    SELECT q.ctid, q.event_id, q.channel, q.key
+                    FROM unnest($11::bigint[], $12::text[]) AS f (event_id, channel)
+                    JOIN outbox_queue q ON q.event_id = f.event_id AND q.channel = f.channel
+                    WHERE f.channel = wanted.channel
+                      AND NOT q.blocked
+                      AND q.due_at <= now()
+                      AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
+                           AND NOT outbox_worker_is_alive(q.worker))
+                    FOR UPDATE OF q SKIP LOCKED
+                ) freed
+                UNION ALL
+                SELECT next.* FROM lane
+                CROSS JOIN LATERAL (
+                    SELECT q.ctid, q.event_id, q.channel, q.key FROM outbox_queue q
+                    WHERE q.channel = wanted.channel
+                      AND NOT q.blocked
+                      AND q.priority = lane.priority
+                      AND (q.due_at, q.event_id) > (lane.due_at, lane.event_id)
+                      AND q.due_at <= now()
+                      AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
+                           AND NOT outbox_worker_is_alive(q.worker))
+                    ORDER BY q.due_at, q.event_id
+                    LIMIT 1000
+                    FOR UPDATE SKIP LOCKED
+                ) next
+            ) met
             OFFSET 0
-        ) head
+        ) met
         CROSS JOIN LATERAL (
-            SELECT met.ctid, met.event_id, 1 AS place, head.is_free
+            SELECT met.ctid, met.event_id, 1 AS place, met.is_free
             UNION ALL
             -- The first of a key brings those behind it, whatever state they are in.
             (SELECT s.ctid, s.event_id, 2,
@@ -93,7 +93,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
                     AND (s.worker IS NULL OR s.worker <> ALL ((SELECT ids FROM alive)::int[])
                          AND NOT outbox_worker_is_alive(s.worker))
              FROM outbox_queue s
-             WHERE head.is_free AND met.key IS NOT NULL
+             WHERE met.is_free AND met.key IS NOT NULL
                AND s.channel = met.channel AND s.key = met.key AND s.event_id > met.event_id
              ORDER BY s.event_id
              LIMIT $10::int - 1)
@@ -185,13 +185,13 @@ SELECT (SELECT count(*) FROM blocked) AS "blocked!",
        END           AS "behind?: Vec<String>",
        e.event_type  AS "event_type?",
        -- One byte more than 32 kB says that there is more: stored, 1e99999 takes a few bytes only.
-       CASE WHEN size.is_small THEN substring(jsonb_send(e.payload) FOR 32770)
+       CASE WHEN e.is_small THEN substring(jsonb_send(e.payload) FOR 32770)
        END           AS "payload?: Excerpt",
        -- Nearly always {}, which takes no more than 8 bytes, and is not sent.
-       CASE WHEN size.of_headers > 8 AND size.is_small
+       CASE WHEN pg_column_size(e.headers) > 8 AND e.is_small
             THEN substring(jsonb_send(e.headers) FOR 32770)
        END           AS "headers?: Excerpt",
-       CASE WHEN NOT size.is_small THEN size.of_both
+       CASE WHEN NOT e.is_small THEN pg_column_size(e.payload) + pg_column_size(e.headers)
        END           AS "stored_bytes?",
        e.key         AS "key?",
        e.max_retries AS "max_retries?",
@@ -199,14 +199,13 @@ SELECT (SELECT count(*) FROM blocked) AS "blocked!",
        e.created_at  AS "created_at?"
 FROM (SELECT) AS one
 LEFT JOIN claimed c ON true
-LEFT JOIN outbox_events e ON e.id = c.event_id
--- What is large is left behind (contents.sql), without being looked into: stored in more than
--- 32 kB, or than 4 kB where that is compressed, perhaps to a hundredth.
-CROSS JOIN LATERAL (
-    SELECT pg_column_size(e.headers) AS of_headers,
-           pg_column_size(e.payload) + pg_column_size(e.headers) AS of_both,
-           pg_column_size(e.payload) + pg_column_size(e.headers)
-               <= CASE WHEN coalesce(pg_column_compression(e.payload),
-                                     pg_column_compression(e.headers)) IS NULL
-                       THEN 32768 ELSE 4096 END AS is_small
-) AS size
+LEFT JOIN (
+    -- What is large is left behind (contents.sql), without being looked into: stored in more than
+    -- 32 kB, or than 4 kB where that is compressed, perhaps to a hundredth.
+    SELECT e.*,
+           pg_column_size(e.payload) + pg_column_size(e.headers) <= 4096
+           OR pg_column_size(e.payload) + pg_column_size(e.headers) <= 32768
+              AND coalesce(pg_column_compression(e.payload),
+                           pg_column_compression(e.headers)) IS NULL AS is_small
+    FROM outbox_events e
+) e ON e.id = c.event_id

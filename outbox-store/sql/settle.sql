@@ -7,12 +7,13 @@
 -- $2 to $5   the leased rows: event, lane ('' is not routed yet), by which claim, whether something
 --            is left in another lane
 -- $6         whether some of this may be written already: an earlier try whose answer was lost
--- $7 to $15  results: event, lane, channel, status, attempts, code, message, provider's id, the
---            channel that takes over
--- $16 to $22 what is left: event, lane, channel, attempts spent, wait in seconds (null: as due
+-- $7 to $10  what was delivered, and no more to say: event, lane, channel, attempts
+-- $11 to $19 other results: event, lane, channel, status, attempts, code, message, provider's id,
+--            the channel that takes over
+-- $20 to $26 what is left: event, lane, channel, attempts spent, wait in seconds (null: as due
 --            before; infinity: held), whether this worker keeps the lease, whether the outcome
 --            of the last attempt is unknown
--- $23 to $31 attempts that failed, true whoever holds the row now: event, channel, attempt,
+-- $27 to $35 attempts that failed, true whoever holds the row now: event, channel, attempt,
 --            duration in ms, class, code, message, answer, age in seconds
 WITH removed AS (
     DELETE FROM outbox_queue q
@@ -33,19 +34,22 @@ WITH removed AS (
       AND q.worker = $1
     RETURNING q.event_id, q.channel, q.priority, q.due_at, q.began_at, q.key, q.claims,
               q.takeovers
-), held AS MATERIALIZED (
-    -- The same rows. The function returns one row and is taken for a thousand, so that the
-    -- joins below are made by hashing: `removed` is taken for one row, whatever it is, and five
-    -- hundred would be compared with five hundred.
-    SELECT removed.* FROM removed CROSS JOIN regexp_split_to_table('one', ',')
 ), final AS NOT MATERIALIZED (
+    -- What is joined by OR is looked up by hash, whatever the planner believes: `removed` is taken
+    -- for one row, and a thousand would be compared with a thousand.
+    SELECT r.event_id, r.channel, 'delivered' AS status, r.attempts, NULL AS code,
+           NULL AS message, NULL AS provider_id, NULL AS fell_back_to
+    FROM unnest($7::bigint[], $8::text[], $9::text[], $10::int[])
+         AS r (event_id, lane, channel, attempts)
+    WHERE $1 IS NULL OR (r.event_id, r.lane) IN (SELECT event_id, channel FROM removed)
+    UNION ALL
     SELECT r.event_id, r.channel, r.status, r.attempts, r.code, r.message, r.provider_id,
            r.fell_back_to
-    FROM unnest($7::bigint[], $8::text[], $9::text[], $10::text[], $11::int[], $12::text[],
-                $13::text[], $14::text[], $15::text[])
+    FROM unnest($11::bigint[], $12::text[], $13::text[], $14::text[], $15::int[], $16::text[],
+                $17::text[], $18::text[], $19::text[])
          AS r (event_id, lane, channel, status, attempts, code, message, provider_id,
                fell_back_to)
-    JOIN held ON held.event_id = r.event_id AND held.channel = r.lane
+    WHERE $1 IS NULL OR (r.event_id, r.lane) IN (SELECT event_id, channel FROM removed)
 ), results AS (
     INSERT INTO outbox_deliveries
         (event_id, channel, status, attempts, code, message, provider_id, fell_back_to)
@@ -59,6 +63,11 @@ WITH removed AS (
     SET finished_at = excluded.finished_at, status = excluded.status,
         attempts = excluded.attempts, code = excluded.code, message = excluded.message,
         provider_id = excluded.provider_id, fell_back_to = excluded.fell_back_to
+), held AS MATERIALIZED (
+    -- What was removed, if something is left of it. The function returns one row and is taken for
+    -- a thousand, so that the join below is made by hashing.
+    SELECT removed.* FROM removed CROSS JOIN regexp_split_to_table('one', ',')
+    WHERE cardinality($20::bigint[]) > 0
 ), requeued AS (
     INSERT INTO outbox_queue
         (event_id, channel, priority, key, attempt, due_at, worker, began_at, claims, takeovers)
@@ -71,8 +80,8 @@ WITH removed AS (
            held.claims,
            -- Not begun, it still is what workers died with.
            CASE WHEN l.wait IS NULL THEN held.takeovers ELSE 0 END
-    FROM unnest($16::bigint[], $17::text[], $18::text[], $19::int[], $20::float8[], $21::bool[],
-                $22::bool[])
+    FROM unnest($20::bigint[], $21::text[], $22::text[], $23::int[], $24::float8[], $25::bool[],
+                $26::bool[])
          AS l (event_id, lane, channel, attempt, wait, keep, unknown)
     JOIN held ON held.event_id = l.event_id AND held.channel = l.lane
     ON CONFLICT (event_id, channel) DO NOTHING
@@ -82,8 +91,8 @@ WITH removed AS (
         (event_id, channel, attempt, duration_ms, class, code, message, answer, finished_at)
     SELECT f.event_id, f.channel, f.attempt, f.duration_ms, f.class, f.code, f.message, f.answer,
            now() - f.age * interval '1 second'
-    FROM unnest($23::bigint[], $24::text[], $25::int[], $26::int[], $27::text[], $28::text[],
-                $29::text[], $30::text[], $31::float8[])
+    FROM unnest($27::bigint[], $28::text[], $29::int[], $30::int[], $31::text[], $32::text[],
+                $33::text[], $34::text[], $35::float8[])
          AS f (event_id, channel, attempt, duration_ms, class, code, message, answer, age)
     -- Written before, it began within a moment of when it began by this account.
     WHERE NOT ($6 AND EXISTS (
@@ -96,15 +105,16 @@ SELECT true AS "is_lost!", event_id AS "event_id!", channel AS "channel!"
 FROM (
     SELECT done.event_id, done.channel
     FROM unnest($2::bigint[], $3::text[]) AS done (event_id, channel)
-    WHERE (SELECT count(*) FROM held) < cardinality($2)
+    WHERE (SELECT count(*) FROM removed) < cardinality($2)
     EXCEPT ALL
-    SELECT event_id, channel FROM held
+    SELECT event_id, channel FROM removed
+    WHERE (SELECT count(*) FROM removed) < cardinality($2)
 ) lost
 UNION ALL
 SELECT false, freed.*
 FROM (
     SELECT array_agg(channel) AS lanes, array_agg(key) AS keys
-    FROM (SELECT DISTINCT channel, key FROM held
+    FROM (SELECT DISTINCT channel, key FROM removed
           -- Not before what is left to do has come back.
           WHERE key IS NOT NULL AND (SELECT count(*) FROM requeued) >= 0) keys
 ) done

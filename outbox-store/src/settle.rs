@@ -10,6 +10,7 @@ use crate::worker::WorkerId;
 use columns::{Columns, settle_columns};
 use outbox_channel::{ChannelName, ErrorClass};
 use sqlx::postgres::PgExecutor;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// How a delivery ended.
@@ -146,33 +147,52 @@ impl Store {
     /// may have been written, and only its answer was lost: its rows come back as no longer held.
     ///
     /// # Errors
-    /// When the statement fails; nothing is written then, and the call may be repeated.
+    /// When the statement fails; nothing is written then, or only what was no longer held is
+    /// still to be asked for again, and the call may be repeated.
     pub async fn settle(
         &self,
         worker: WorkerId,
         settlements: &[Settlement],
         is_repeated: bool,
     ) -> Result<Written, StoreError> {
-        let mut columns = Columns::new(settlements, is_repeated);
+        let columns = Columns::new(settlements, is_repeated);
+        let mut written = self.write(worker, columns).await?;
+        if !written.lost.is_empty() {
+            // A row that somebody was changing at that very moment was not found either.
+            let lost: HashSet<_> = written.lost.drain(..).collect();
+            let is_lost = |row: &&Settlement| lost.contains(&(row.event_id, row.lane.clone()));
+            let columns = Columns::new(settlements.iter().filter(is_lost), true);
+            let again = self.write(worker, columns).await?;
+            written.lost = again.lost;
+            written.freed.extend(again.freed);
+        }
+        Ok(written)
+    }
+
+    async fn write(
+        &self,
+        worker: WorkerId,
+        mut columns: Columns<'_>,
+    ) -> Result<Written, StoreError> {
         let mut notices = settle_columns(&self.pool, worker, &columns).await;
         if notices.as_ref().is_err_and(is_there_already) {
             columns.is_repeated = true;
             notices = settle_columns(&self.pool, worker, &columns).await;
         }
-        let mut settled = Written::default();
+        let mut written = Written::default();
         for notice in notices.map_err(StoreError::during("settle deliveries"))? {
             // A lane whose name nobody can have claimed for is nobody's to know of.
             let Some(lane) = Lane::named(notice.channel) else {
                 continue;
             };
             let rows = if notice.is_lost {
-                &mut settled.lost
+                &mut written.lost
             } else {
-                &mut settled.freed
+                &mut written.freed
             };
             rows.push((notice.event_id, lane));
         }
-        Ok(settled)
+        Ok(written)
     }
 
     /// Each statement must see what the one before it waited for, whatever the role's default

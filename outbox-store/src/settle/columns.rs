@@ -1,6 +1,6 @@
 //! The settle statement and its parameters: a column each, a row an element.
 
-use super::{FailedAttempt, Left, Outcome, Settlement, Wait};
+use super::{FailedAttempt, Left, Outcome, ResultStatus, Settlement, Wait};
 use crate::fault::{Step, around};
 use crate::worker::WorkerId;
 use outbox_channel::ChannelName;
@@ -16,6 +16,7 @@ const LONGEST_WAIT: Duration = Duration::from_hours(24 * 365);
 pub(super) struct Columns<'a> {
     done: (Vec<i64>, Vec<&'a str>, Vec<i16>, Vec<bool>),
     pub(super) is_repeated: bool,
+    delivered: (Vec<i64>, Vec<&'a str>, Vec<&'a str>, Vec<i32>),
     result_event: Vec<i64>,
     result_lane: Vec<&'a str>,
     result_channel: Vec<&'a str>,
@@ -44,7 +45,10 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    pub(super) fn new(settlements: &'a [Settlement], is_repeated: bool) -> Self {
+    pub(super) fn new(
+        settlements: impl IntoIterator<Item = &'a Settlement>,
+        is_repeated: bool,
+    ) -> Self {
         let mut columns = Self {
             is_repeated,
             ..Self::default()
@@ -74,10 +78,17 @@ impl<'a> Columns<'a> {
     }
 
     fn add_outcome(&mut self, event_id: i64, lane: &'a str, outcome: &'a Outcome) {
+        let channel = outcome.channel.as_ref().map_or("", ChannelName::as_str);
+        if is_plain(outcome) {
+            self.delivered.0.push(event_id);
+            self.delivered.1.push(lane);
+            self.delivered.2.push(channel);
+            self.delivered.3.push(to_int(outcome.attempts));
+            return;
+        }
         self.result_event.push(event_id);
         self.result_lane.push(lane);
-        self.result_channel
-            .push(outcome.channel.as_ref().map_or("", ChannelName::as_str));
+        self.result_channel.push(channel);
         self.result_status.push(outcome.status.as_str());
         self.result_attempts.push(to_int(outcome.attempts));
         self.result_code.push(outcome.code.as_deref());
@@ -118,6 +129,25 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// Delivered, and nothing more to say, as nearly all are: a column less to send and take apart for
+/// each thing that is not said.
+fn is_plain(outcome: &Outcome) -> bool {
+    let Outcome {
+        channel: _,
+        status,
+        attempts: _,
+        code,
+        message,
+        provider_id,
+        fell_back_to,
+    } = outcome;
+    *status == ResultStatus::Delivered
+        && [code, message, provider_id]
+            .iter()
+            .all(|said| said.is_none())
+        && fell_back_to.is_none()
+}
+
 fn to_int(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
@@ -143,6 +173,10 @@ pub(super) async fn settle_columns(
         &c.done.2,
         &c.done.3,
         c.is_repeated,
+        &c.delivered.0,
+        &c.delivered.1 as &[&str],
+        &c.delivered.2 as &[&str],
+        &c.delivered.3,
         &c.result_event,
         &c.result_lane as &[&str],
         &c.result_channel as &[&str],

@@ -39,20 +39,16 @@ async fn statements(connection: &mut PgConnection) -> Vec<Statement> {
     let ids: String = one(connection, &leased("n")).await;
     let lanes: String = one(connection, &leased(LANE)).await;
     let filled = |value: &str| format!("array_fill({value}, ARRAY[{LEASED}])");
-    let no_text = filled("NULL::text");
-    let results = [
-        &filled("'email'::text"),
-        &filled("'delivered'::text"),
-        &filled("1"),
-    ];
+    let (one_each, no_text) = (filled("1"), filled("NULL::text"));
+    // Each has two channels; about one of them there is something to say.
     let settle = format!(
-        "1, '{ids}', '{lanes}', {}, {}, false, '{ids}', '{lanes}', {}, {}, {}, {no_text}, {no_text}, \
-         {no_text}, {no_text}{}",
+        "1, '{ids}', '{lanes}', {}, {}, false, '{ids}', '{lanes}', {}, {one_each}, '{ids}', \
+         '{lanes}', {}, {}, {one_each}, {no_text}, {no_text}, {no_text}, {no_text}{}",
         filled("1::smallint"),
         filled("false"),
-        results[0],
-        results[1],
-        results[2],
+        filled("'email'::text"),
+        filled("'crm'::text"),
+        filled("'delivered'::text"),
         ", '{}'".repeat(16)
     );
     let wanted = "2, ARRAY['', 'email', 'crm'], ARRAY[100, 50, 100]";
@@ -100,10 +96,10 @@ async fn statements(connection: &mut PgConnection) -> Vec<Statement> {
             name: "settle",
             is_planned: false,
             sql: include_str!("../../sql/settle.sql"),
-            types: "int, bigint[], text[], smallint[], bool[], bool, bigint[], text[], text[], text[], \
-                    int[], text[], text[], text[], text[], bigint[], text[], text[], int[], \
-                    float8[], bool[], bool[], bigint[], text[], int[], int[], text[], text[], \
-                    text[], text[], float8[]",
+            types: "int, bigint[], text[], smallint[], bool[], bool, bigint[], text[], text[], \
+                    int[], bigint[], text[], text[], text[], int[], text[], text[], text[], \
+                    text[], bigint[], text[], text[], int[], float8[], bool[], bool[], bigint[], \
+                    text[], int[], int[], text[], text[], text[], text[], float8[]",
             arguments: settle,
             queue_index: "outbox_queue_pkey",
             queue_rows: LEASED,

@@ -1,6 +1,6 @@
 //! Writing down what became of leased rows.
 
-use crate::common::{Fixture, channel, fixture, ids, lane, want};
+use crate::common::{Fixture, channel, fixture, ids, lane, run, want};
 use outbox_channel::ErrorClass;
 use outbox_store::{
     ClaimId, Claimed, FailedAttempt, Left, Outcome, ResultStatus, Settlement, Wait, WorkerId,
@@ -15,7 +15,8 @@ pub(crate) fn outcome(name: &str, status: ResultStatus) -> Outcome {
         attempts: 1,
         code: (!delivered).then(|| "503".to_owned()),
         message: (!delivered).then(|| format!("{name} was {}", status.as_str())),
-        provider_id: delivered.then(|| format!("{name}-id")),
+        // Not every provider has a name for it.
+        provider_id: (delivered && name != "null").then(|| format!("{name}-id")),
         fell_back_to: None,
     }
 }
@@ -122,14 +123,14 @@ async fn delivered_is_a_result_and_no_work() {
 async fn one_event_may_have_many_results() {
     let f = fixture().await;
     let worker = f.claimed(1).await;
-    let mut fan_out = delivered(1, "", &["email", "crm"]);
+    let mut fan_out = delivered(1, "", &["email", "crm", "null"]);
     fan_out.outcomes.push(outcome("sms", ResultStatus::Dead));
     fan_out.failed.push(failed("sms", 1, "no such number"));
     f.settle(worker, &[fan_out]).await;
     assert_eq!(f.one::<String>(QUEUE).await, "");
     assert_eq!(
         f.one::<String>(RESULTS).await,
-        "1 crm delivered 1 crm-id, 1 email delivered 1 email-id, 1 sms dead 1 503"
+        "1 crm delivered 1 crm-id, 1 email delivered 1 email-id, 1 null delivered 1, 1 sms dead 1 503"
     );
     let attempt = "SELECT concat_ws(' ', event_id, channel, attempt, duration_ms, class, code, \
                    message, answer, finished_at <= now()) FROM outbox_attempts";
@@ -302,6 +303,31 @@ async fn settling_again_changes_nothing() {
     assert_eq!(f.one::<i64>(ATTEMPTS).await, 1);
     assert_eq!(f.one::<String>(QUEUE).await, queue);
     assert_eq!(f.one::<String>(RESULTS).await, results);
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_is_changing_is_settled_all_the_same() {
+    let f = fixture().await;
+    let worker = f.claimed(2).await;
+    let mut other = f.connect().await;
+    run(
+        &mut other,
+        "BEGIN; UPDATE outbox_queue SET blocked = false WHERE event_id = 1",
+    )
+    .await;
+    let mut first = delivered(1, "", &["null"]);
+    first.failed.push(failed("null", 1, "busy"));
+    let batch = [first, delivered(2, "", &["null"])];
+    let commit = async {
+        f.until_a_session_waits().await;
+        run(&mut other, "COMMIT").await;
+    };
+    let (settled, ()) = tokio::join!(f.store.settle(worker, &batch, false), commit);
+    assert_eq!(settled.unwrap().lost, []);
+    assert_eq!(f.one::<String>(QUEUE).await, "");
+    let results: String = f.one(RESULTS).await;
+    assert_eq!(results, "1 null delivered 1, 2 null delivered 1");
+    assert_eq!(f.one::<i64>(ATTEMPTS).await, 1);
 }
 
 /// The first try was written and its answer lost; before the second, the same worker has claimed
