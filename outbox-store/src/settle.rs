@@ -143,12 +143,13 @@ pub struct Written {
 }
 
 impl Store {
-    /// Settles leased rows in one statement, all or none. `is_repeated` says that an earlier try
-    /// may have been written, and only its answer was lost: its rows come back as no longer held.
+    /// Settles leased rows in one statement, all or none; and in a second one those that were not
+    /// found, in case somebody was only changing them. `is_repeated` says that an earlier try may
+    /// have been written, and only its answer was lost: its rows come back as no longer held.
     ///
     /// # Errors
-    /// When the statement fails; nothing is written then, or only what was no longer held is
-    /// still to be asked for again, and the call may be repeated.
+    /// When the statement fails; what of it was written nobody knows then, and the call may be
+    /// repeated.
     pub async fn settle(
         &self,
         worker: WorkerId,
