@@ -16,27 +16,25 @@
 -- $27 to $35 attempts that failed, true whoever holds the row now: event, channel, attempt,
 --            duration in ms, class, code, message, answer, age in seconds
 WITH removed AS (
+    -- By what they are and not by where they lie, which changes when somebody has just changed one.
     DELETE FROM outbox_queue q
-    WHERE q.ctid = ANY (ARRAY(
-        -- One by one, by the index, however many or few the planner believes there are.
-        SELECT leased.ctid
-        FROM unnest($2::bigint[], $3::text[], $4::smallint[], $5::bool[])
-             AS done (event_id, channel, claim, moves)
-        CROSS JOIN LATERAL (
-            SELECT s.ctid FROM outbox_queue s
-            WHERE s.event_id = done.event_id AND s.channel = done.channel
-              AND s.worker = $1 AND s.claims = done.claim
-              -- Others may have taken those ahead of it in its key, and not this one: in the
-              -- other lane, nothing would hold it back any more.
-              AND (s.key IS NULL OR NOT done.moves OR outbox_worker_is_alive($1))
-            OFFSET 0
-        ) leased))
-      AND q.worker = $1
+    WHERE q.event_id = ANY ($2::bigint[]) AND q.worker = $1
+      -- What is joined by OR is looked up by hash, whatever the planner believes.
+      AND ($1 IS NULL OR (q.event_id, q.channel, q.claims) IN (
+          SELECT * FROM unnest($2::bigint[], $3::text[], $4::smallint[])))
+      -- Others may have taken those ahead of it in its key, and not this one: in another lane,
+      -- nothing would hold it back any more.
+      AND (q.key IS NULL
+           OR (q.event_id, q.channel) NOT IN (
+               SELECT done.event_id, done.channel
+               FROM unnest($2::bigint[], $3::text[], $5::bool[]) AS done (event_id, channel, moves)
+               WHERE done.moves)
+           OR outbox_worker_is_alive($1))
     RETURNING q.event_id, q.channel, q.priority, q.due_at, q.began_at, q.key, q.claims,
               q.takeovers
 ), final AS NOT MATERIALIZED (
-    -- What is joined by OR is looked up by hash, whatever the planner believes: `removed` is taken
-    -- for one row, and a thousand would be compared with a thousand.
+    -- By hash again: `removed` is taken for one row, and a thousand would be compared with a
+    -- thousand.
     SELECT r.event_id, r.channel, 'delivered' AS status, r.attempts, NULL AS code,
            NULL AS message, NULL AS provider_id, NULL AS fell_back_to
     FROM unnest($7::bigint[], $8::text[], $9::text[], $10::int[])

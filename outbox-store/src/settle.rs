@@ -10,7 +10,6 @@ use crate::worker::WorkerId;
 use columns::{Columns, settle_columns};
 use outbox_channel::{ChannelName, ErrorClass};
 use sqlx::postgres::PgExecutor;
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// How a delivery ended.
@@ -143,38 +142,18 @@ pub struct Written {
 }
 
 impl Store {
-    /// Settles leased rows in one statement, all or none; and in a second one those that were not
-    /// found, in case somebody was only changing them. `is_repeated` says that an earlier try may
-    /// have been written, and only its answer was lost: its rows come back as no longer held.
+    /// Settles leased rows in one statement, all or none. `is_repeated` says that an earlier try
+    /// may have been written, and only its answer was lost: its rows come back as no longer held.
     ///
     /// # Errors
-    /// When the statement fails; what of it was written nobody knows then, and the call may be
-    /// repeated.
+    /// When the statement fails; nothing is written then, and the call may be repeated.
     pub async fn settle(
         &self,
         worker: WorkerId,
         settlements: &[Settlement],
         is_repeated: bool,
     ) -> Result<Written, StoreError> {
-        let columns = Columns::new(settlements, is_repeated);
-        let mut written = self.write(worker, columns).await?;
-        if !written.lost.is_empty() {
-            // A row that somebody was changing at that very moment was not found either.
-            let lost: HashSet<_> = written.lost.drain(..).collect();
-            let is_lost = |row: &&Settlement| lost.contains(&(row.event_id, row.lane.clone()));
-            let columns = Columns::new(settlements.iter().filter(is_lost), true);
-            let again = self.write(worker, columns).await?;
-            written.lost = again.lost;
-            written.freed.extend(again.freed);
-        }
-        Ok(written)
-    }
-
-    async fn write(
-        &self,
-        worker: WorkerId,
-        mut columns: Columns<'_>,
-    ) -> Result<Written, StoreError> {
+        let mut columns = Columns::new(settlements, is_repeated);
         let mut notices = settle_columns(&self.pool, worker, &columns).await;
         if notices.as_ref().is_err_and(is_there_already) {
             columns.is_repeated = true;

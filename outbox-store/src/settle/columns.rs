@@ -45,10 +45,7 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    pub(super) fn new(
-        settlements: impl IntoIterator<Item = &'a Settlement>,
-        is_repeated: bool,
-    ) -> Self {
+    pub(super) fn new(settlements: &'a [Settlement], is_repeated: bool) -> Self {
         let mut columns = Self {
             is_repeated,
             ..Self::default()
