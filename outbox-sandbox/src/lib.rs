@@ -6,6 +6,8 @@ mod faults;
 mod http;
 #[cfg(any(feature = "twilio", feature = "webhook"))]
 mod ledger;
+#[cfg(feature = "log")]
+pub mod log;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "proxy")]

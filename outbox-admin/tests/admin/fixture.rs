@@ -6,6 +6,7 @@ use outbox_channel::{Channel, Delivery, MockChannel, Receipt, SendError};
 use outbox_engine::{
     ChannelSpec, OnAmbiguous, OnDead, RetryPolicy, Route, Router, Targets, Worker, WorkerOptions,
 };
+use outbox_sandbox::log::every_thread_is_heard;
 use outbox_sandbox::postgres::TestDatabase;
 use outbox_store::{Store, StoreOptions};
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
+        every_thread_is_heard();
         let database = TestDatabase::for_this_test().await.unwrap();
         let store = Store::connect(&StoreOptions::new(database.url()))
             .await

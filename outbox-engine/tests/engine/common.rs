@@ -4,6 +4,7 @@ use outbox_engine::{
     Channel, ChannelName, ChannelSpec, OnAmbiguous, OnDead, RetryPolicy, Route, Router, Targets,
     Worker, WorkerOptions,
 };
+use outbox_sandbox::log::every_thread_is_heard;
 use outbox_sandbox::postgres::TestDatabase;
 use outbox_sandbox::proxy::TcpProxy;
 use outbox_store::{NewEvent, Store, StoreOptions, enqueue};
@@ -75,6 +76,7 @@ pub(crate) struct Status {
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
+        every_thread_is_heard();
         let database = TestDatabase::for_this_test().await.unwrap();
         let store = open(database.url()).await;
         store.migrate().await.unwrap();

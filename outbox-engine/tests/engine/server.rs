@@ -5,6 +5,7 @@ use crate::common::{PATIENCE, Running, any, fan_out, open, spec};
 use crate::log::Log;
 use crate::trouble::{most_failures, patient, until_trouble, until_well, worker_on};
 use outbox_engine::{Router, Worker, WorkerOptions};
+use outbox_sandbox::log::every_thread_is_heard;
 use outbox_sandbox::postgres::{Cluster, ClusterOptions, StopMode};
 use outbox_sandbox::proxy::{Direction, TcpProxy};
 use outbox_store::{NewEvent, enqueue_many};
@@ -28,6 +29,7 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        every_thread_is_heard();
         let cluster = spawn_blocking(|| {
             let options = ClusterOptions {
                 durable: false,
