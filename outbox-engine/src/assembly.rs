@@ -75,7 +75,7 @@ impl Assembly {
             part,
         } = finished;
         if item.channels.len() <= 1 {
-            let whole = settlement(&item, item.lane.clone(), vec![part]);
+            let whole = settlement(&item, item.lane.clone(), [part]);
             return self.in_turn(&item, whole, ready);
         }
         let partial = self.rows.entry(item.serial).or_insert_with(|| Partial {
@@ -91,7 +91,7 @@ impl Assembly {
         let is_complete = partial.missing.is_empty();
         if partial.is_split {
             let lane = channel.map_or(Lane::Unrouted, Lane::Channel);
-            let mut sequel = settlement(&item, lane, vec![part]);
+            let mut sequel = settlement(&item, lane, [part]);
             sequel.is_sequel = true;
             ready.push_back(sequel);
         } else {
@@ -186,7 +186,11 @@ impl Partial {
     }
 }
 
-fn settlement(item: &Item, lane: Lane, parts: Vec<Part>) -> Ready {
+fn settlement<P>(item: &Item, lane: Lane, parts: P) -> Ready
+where
+    P: IntoIterator<Item = Part, IntoIter: ExactSizeIterator>,
+{
+    let parts = parts.into_iter();
     let mut settlement = Settlement {
         event_id: item.event.id,
         lane,

@@ -14,6 +14,7 @@ use outbox_store::{ResultStatus, Wait};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::SemaphorePermit;
 
 /// A row that its worker died with so often is taken for the cause.
 const MAX_TAKEOVERS: u32 = 5;
@@ -119,10 +120,26 @@ async fn announce(shared: &Shared, item: &Item, outlet: &Outlet) -> bool {
 
 /// A place in the channel and in the process, and the rate limit's leave; `None` when the worker
 /// stops first, or the channel is closed by then.
-async fn permits<'a>(
+async fn permits<'a>(shared: &'a Shared, outlet: &'a Outlet) -> Option<[SemaphorePermit<'a>; 2]> {
+    match permits_at_once(shared, outlet) {
+        Some(permits) => Some(permits),
+        // On the heap, as it is large.
+        None => Box::pin(permits_in_turn(shared, outlet)).await,
+    }
+}
+
+fn permits_at_once<'a>(shared: &'a Shared, outlet: &'a Outlet) -> Option<[SemaphorePermit<'a>; 2]> {
+    if outlet.spec.rate_limit.is_some() {
+        return None;
+    }
+    let mine = outlet.permits.try_acquire().ok()?;
+    Some([mine, shared.permits.try_acquire().ok()?])
+}
+
+async fn permits_in_turn<'a>(
     shared: &'a Shared,
     outlet: &'a Outlet,
-) -> Option<[tokio::sync::SemaphorePermit<'a>; 2]> {
+) -> Option<[SemaphorePermit<'a>; 2]> {
     let acquire = async {
         let mine = outlet.permits.acquire().await.ok()?;
         if outlet.is_closed() {
@@ -202,9 +219,10 @@ async fn conclude(
     );
     if let Some(leave) = leave {
         let error = outcome.as_ref().err();
-        shared
-            .note_availability(outlet, leave, disposition, error)
-            .await;
+        if let Some(turn) = shared.availability(outlet, leave, disposition, error) {
+            // On the heap, as it is rare and large.
+            Box::pin(shared.tell(outlet, turn)).await;
+        }
     }
     let attempt = item.attempts.saturating_add(1);
     let error = match outcome {

@@ -11,7 +11,7 @@ use crate::router::{Plan, Router};
 use crate::shared::Shared;
 use outbox_channel::ChannelName;
 use outbox_store::{Claimed, Lane, NamedChannels, ResultStatus, Wait};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -25,7 +25,9 @@ pub(crate) use load::Load;
 /// Begins deliveries, and has every one of them tell how it ended.
 pub(crate) struct Intake {
     shared: Arc<Shared>,
-    finished: mpsc::Sender<Finished>,
+    /// Without a bound of its own: it holds no more than the rows that are not settled, one entry
+    /// for each of their channels, and of those there are only so many.
+    finished: mpsc::UnboundedSender<Finished>,
     deliveries: TaskTracker,
     batch_size: usize,
     last_serial: AtomicU64,
@@ -45,7 +47,7 @@ enum Fate {
 impl Intake {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        finished: mpsc::Sender<Finished>,
+        finished: mpsc::UnboundedSender<Finished>,
         batch_size: usize,
     ) -> Self {
         Self {
@@ -62,7 +64,7 @@ impl Intake {
         let intake = Arc::new(self);
         while let Some(load) = arriving.recv().await {
             let count = load.rows.len();
-            intake.start(load).await;
+            intake.start(load);
             intake.shared.in_hand.fetch_sub(count, Ordering::Relaxed);
             intake.shared.progress.notify_one();
         }
@@ -70,12 +72,12 @@ impl Intake {
         intake.deliveries.clone()
     }
 
-    async fn start(self: &Arc<Self>, load: Load) {
-        let terms = Arc::new(load.terms());
+    fn start(self: &Arc<Self>, load: Load) {
+        let terms = load.terms();
         let mut runs: BTreeMap<(String, Option<ChannelName>), Vec<Claimed>> = BTreeMap::new();
         for row in load.rows {
             match &row.event.key {
-                None => self.start_in_time(vec![row], &terms).await,
+                None => self.start_in_time([row], &terms),
                 Some(key) => {
                     let run = (key.clone(), row.lane.channel().cloned());
                     runs.entry(run).or_default().push(row);
@@ -84,54 +86,81 @@ impl Intake {
         }
         for mut run in runs.into_values() {
             run.sort_unstable_by_key(|row| row.event.id);
-            self.start_in_time(run, &terms).await;
+            self.start_in_time(run, &terms);
         }
     }
 
     /// Rows of one key and lane, in order; or a single row. Where it has to be looked into a
     /// large payload first, nobody waits for that.
-    async fn start_in_time(self: &Arc<Self>, rows: Vec<Claimed>, terms: &Arc<Terms>) {
-        if !rows.iter().any(|row| self.has_to_look_into(row)) {
-            return self.start_run(rows, terms).await;
+    fn start_in_time<I>(self: &Arc<Self>, rows: I, terms: &Terms)
+    where
+        I: IntoIterator<Item = Claimed, IntoIter: ExactSizeIterator>,
+    {
+        let (items, within_room) = (self.items(rows.into_iter(), terms), terms.within_room);
+        if !items.iter().any(|item| self.has_to_look_into(item)) {
+            return self.start_run(items, HashMap::new(), within_room);
         }
-        let (intake, terms) = (Arc::clone(self), Arc::clone(terms));
-        self.deliveries
-            .spawn(async move { intake.start_run(rows, &terms).await });
+        let intake = Arc::clone(self);
+        self.deliveries.spawn(async move {
+            let looked = intake.look_into_all(&items).await;
+            intake.start_run(items, looked, within_room);
+        });
+    }
+
+    fn items(&self, rows: impl ExactSizeIterator<Item = Claimed>, terms: &Terms) -> Vec<Item> {
+        let (run, of) = (self.next_serial(), rows.len());
+        let item = |(at, row)| {
+            let place = (of > 1).then_some(Place { run, at, of });
+            self.item(row, place, terms)
+        };
+        rows.enumerate().map(item).collect()
     }
 
     /// Only the payload, which was left behind, says where the event goes.
-    fn has_to_look_into(&self, row: &Claimed) -> bool {
-        let is_unrouted = row.left_behind.is_some() && row.lane == Lane::Unrouted;
-        is_unrouted && self.shared.router.looks_into(&row.event)
+    fn has_to_look_into(&self, item: &Item) -> bool {
+        let is_unrouted = item.left_behind.is_some() && item.lane == Lane::Unrouted;
+        is_unrouted && self.shared.router.looks_into(&item.event)
     }
 
-    async fn start_run(&self, rows: Vec<Claimed>, terms: &Terms) {
-        let (run, of) = (self.next_serial(), rows.len());
-        let mut items = Vec::with_capacity(of);
+    /// By serial, as far as it has to be known: those behind one that goes back have to wait for it.
+    async fn look_into_all(&self, items: &[Item]) -> HashMap<u64, Fate> {
+        let mut looked = HashMap::new();
+        for item in items.iter().filter(|item| self.has_to_look_into(item)) {
+            let fate = self.look_into(item).await;
+            let goes_back = matches!(fate, Fate::GoesBack(_));
+            looked.insert(item.serial, fate);
+            if goes_back {
+                break;
+            }
+        }
+        looked
+    }
+
+    fn start_run(
+        self: &Arc<Self>,
+        items: Vec<Item>,
+        mut looked: HashMap<u64, Fate>,
+        within_room: bool,
+    ) {
+        let mut going = Vec::with_capacity(items.len());
         let mut goes_back = false;
-        for (at, row) in rows.into_iter().enumerate() {
-            let place = Place { run, at, of };
-            let place = (of > 1).then_some(place);
-            let has_to_look = self.has_to_look_into(&row);
-            let item = self.item(row, place, terms);
+        for item in items {
+            let routed = || Fate::Goes(self.shared.router.plan(&item.event));
             let fate = match &item.lane {
-                // Those behind it have to wait for it.
                 Lane::Unrouted if goes_back => Fate::GoesBack(Wait::Unchanged),
-                Lane::Unrouted if has_to_look => self.look_into(&item).await,
-                Lane::Unrouted => Fate::Goes(self.shared.router.plan(&item.event)),
+                Lane::Unrouted => looked.remove(&item.serial).unwrap_or_else(routed),
                 Lane::Channel(channel) => Fate::Goes(Plan::Channels(vec![channel.clone()])),
             };
             goes_back |= matches!(fate, Fate::GoesBack(_));
-            items.extend(self.follow(item, fate).await);
+            going.extend(self.follow(item, fate));
         }
         let mut started: Vec<&ChannelName> = Vec::with_capacity(1);
-        for channel in items.iter().flat_map(|item| &item.channels) {
+        for channel in going.iter().flat_map(|item| &item.channels) {
             if !started.contains(&channel) {
                 started.push(channel);
                 let its_own = |item: &&Arc<Item>| item.channels.contains(channel);
-                let its_own = items.iter().filter(its_own).cloned().collect();
-                self.start_channel(channel, its_own, terms.within_room)
-                    .await;
+                let its_own = going.iter().filter(its_own).cloned().collect();
+                self.start_channel(channel, its_own, within_room);
             }
         }
     }
@@ -144,7 +173,7 @@ impl Intake {
         let event_id = row.event.id;
         Item {
             serial: self.next_serial(),
-            event: Arc::new(row.event),
+            event: row.event,
             left_behind: row.left_behind,
             lane: row.lane,
             tenure: Arc::clone(&terms.tenure),
@@ -171,7 +200,7 @@ impl Intake {
     }
 
     /// `None` when the row is over before it has begun.
-    async fn follow(&self, mut item: Item, fate: Fate) -> Option<Arc<Item>> {
+    fn follow(&self, mut item: Item, fate: Fate) -> Option<Arc<Item>> {
         let part = match fate {
             Fate::Goes(Plan::Channels(channels)) => {
                 item.channels = channels;
@@ -189,13 +218,13 @@ impl Intake {
             Fate::GoesBack(wait) => Part::unrouted(&item, wait),
             Fate::IsGone => Part::default(),
         };
-        self.report(&Arc::new(item), None, part).await;
+        self.report(&Arc::new(item), None, part);
         None
     }
 
     /// The rows of a run that go through one channel.
-    async fn start_channel(
-        &self,
+    fn start_channel(
+        self: &Arc<Self>,
         channel: &ChannelName,
         mut items: Vec<Arc<Item>>,
         within_room: bool,
@@ -203,7 +232,7 @@ impl Intake {
         let Some(outlet) = self.shared.outlets.get(channel) else {
             for item in &items {
                 let part = self.unknown_channel(item, channel);
-                self.report(item, Some(channel), part).await;
+                self.report(item, Some(channel), part);
             }
             return;
         };
@@ -228,7 +257,7 @@ impl Intake {
             } else {
                 Part::given_back(&item, channel)
             };
-            self.report(&item, Some(channel), part).await;
+            self.report(&item, Some(channel), part);
         }
         if !items.is_empty() {
             self.start_deliveries(items, Arc::clone(outlet));
@@ -236,46 +265,35 @@ impl Intake {
     }
 
     /// One after the other; when one is not over, those behind it have to wait.
-    fn start_deliveries(&self, items: Vec<Arc<Item>>, outlet: Arc<Outlet>) {
-        let (shared, finished) = (Arc::clone(&self.shared), self.finished.clone());
-        let batch_size = self.batch_size;
+    fn start_deliveries(self: &Arc<Self>, items: Vec<Arc<Item>>, outlet: Arc<Outlet>) {
         items.iter().for_each(|_| outlet.take());
+        let intake = Arc::clone(self);
         self.deliveries.spawn(async move {
             let mut is_open = true;
             for item in items {
                 let part = if is_open {
-                    deliver(&shared, &item, &outlet).await
+                    deliver(&intake.shared, &item, &outlet).await
                 } else {
                     Part::given_back(&item, &outlet.spec.name)
                 };
                 is_open &= part.lets_the_next_go();
-                let channel = Some(outlet.spec.name.clone());
-                // The place is free once the outcome is in the queue: a full queue holds back
-                // claims.
-                let finished = finished.send(Finished {
-                    item,
-                    channel,
-                    part,
-                });
-                if finished.await.is_err() {
-                    tracing::error!("an outcome came after the last ones were written");
-                }
+                intake.report(&item, Some(&outlet.spec.name), part);
                 // Not each time: at full speed that would be a look for every delivery.
-                if let Some(soon) = outlet.finish(batch_size) {
-                    shared.alarm.set(Instant::now() + soon);
+                if let Some(soon) = outlet.finish(intake.batch_size) {
+                    intake.shared.alarm.set(Instant::now() + soon);
                 }
             }
         });
     }
 
-    async fn report(&self, item: &Arc<Item>, channel: Option<&ChannelName>, part: Part) {
+    fn report(&self, item: &Arc<Item>, channel: Option<&ChannelName>, part: Part) {
         let (item, channel) = (Arc::clone(item), channel.cloned());
         let finished = self.finished.send(Finished {
             item,
             channel,
             part,
         });
-        if finished.await.is_err() {
+        if finished.is_err() {
             tracing::error!("an outcome came after the last ones were written");
         }
     }

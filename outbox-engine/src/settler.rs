@@ -1,4 +1,4 @@
-//! Writes outcomes down: one bounded queue, one writer, statements as large as what came together
+//! Writes outcomes down: one queue, one writer, statements as large as what came together
 //! while the last batch was written.
 
 use crate::assembly::{Assembly, Finished};
@@ -22,7 +22,10 @@ const WORTH_IT: usize = BATCH / 2;
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Works until all senders are gone and everything is written, or the worker abandons it.
-pub(crate) async fn settle_all(shared: Arc<Shared>, mut finished: mpsc::Receiver<Finished>) {
+pub(crate) async fn settle_all(
+    shared: Arc<Shared>,
+    mut finished: mpsc::UnboundedReceiver<Finished>,
+) {
     let (mut assembly, mut waiting) = (Assembly::default(), Waiting::default());
     let mut writers: JoinSet<Vec<u64>> = JoinSet::new();
     let mut incoming = Vec::with_capacity(BATCH);

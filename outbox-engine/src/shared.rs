@@ -57,6 +57,13 @@ pub(crate) struct Shared {
     pub(crate) asking: tokio::sync::Mutex<()>,
 }
 
+/// A channel's availability has changed.
+pub(crate) enum Turn {
+    /// For so long at least, and why.
+    Down(Duration, String),
+    Up,
+}
+
 impl Shared {
     /// What an operator or another worker did to a channel is known here after so long.
     const CHANNELS_FRESH: Duration = Duration::from_millis(500);
@@ -114,40 +121,46 @@ impl Shared {
         stop_by
     }
 
-    /// Opens or closes the channel's breaker after an outcome, here and for all workers.
-    pub(crate) async fn note_availability(
+    /// Opens or closes the channel's breaker after an outcome. Says what other workers should
+    /// [be told](Self::tell).
+    pub(crate) fn availability(
         &self,
         outlet: &Outlet,
         leave: Leave,
         disposition: Disposition,
         error: Option<&SendError>,
-    ) {
+    ) -> Option<Turn> {
         let name = &outlet.spec.name;
         match (disposition, error) {
             (Disposition::Postpone, Some(error)) => {
-                if let Some(pause) = outlet.unavailable(leave, error) {
-                    tracing::error!(
-                        channel = %name, error = %error, again_in = ?pause,
-                        "channel unavailable, left alone for a while; no attempt is charged"
-                    );
-                    let down = self.store.channel_down(name, pause, error.message());
-                    self.tell(name, Box::pin(down)).await;
-                }
+                let pause = outlet.unavailable(leave, error)?;
+                tracing::error!(
+                    channel = %name, error = %error, again_in = ?pause,
+                    "channel unavailable, left alone for a while; no attempt is charged"
+                );
+                Some(Turn::Down(pause, error.message().to_owned()))
             }
             // A timeout says nothing about the channel.
-            (_, Some(error)) if error.class() == ErrorClass::Ambiguous => outlet.unknown(leave),
-            _ if outlet.answered(leave) => {
-                tracing::info!(channel = %name, "channel available again");
-                let up = self.store.channel_up(name);
-                self.tell(name, Box::pin(up)).await;
+            (_, Some(error)) if error.class() == ErrorClass::Ambiguous => {
+                outlet.unknown(leave);
+                None
             }
-            _ => {}
+            _ => outlet.answered(leave).then(|| {
+                tracing::info!(channel = %name, "channel available again");
+                Turn::Up
+            }),
         }
     }
 
-    /// With `news` on the heap: it is rare, and every delivery would carry room for it.
-    async fn tell(&self, name: &ChannelName, news: impl Future<Output = Result<(), StoreError>>) {
-        let told = within(Self::ASIDE, news).await;
+    /// Tells all workers.
+    pub(crate) async fn tell(&self, outlet: &Outlet, turn: Turn) {
+        let name = &outlet.spec.name;
+        let told = match turn {
+            Turn::Down(pause, reason) => {
+                within(Self::ASIDE, self.store.channel_down(name, pause, &reason)).await
+            }
+            Turn::Up => within(Self::ASIDE, self.store.channel_up(name)).await,
+        };
         if let Err(trouble) = told {
             tracing::warn!(channel = %name, error = trouble.sentence(), "cannot tell other workers");
         }

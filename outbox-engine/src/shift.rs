@@ -59,7 +59,7 @@ struct Wishes {
 impl Shift {
     pub(crate) fn begin(shared: Arc<Shared>, options: &WorkerOptions) -> Self {
         let max_unsettled = options.concurrency + 4 * options.batch_size;
-        let (finished, outcomes) = mpsc::channel(max_unsettled);
+        let (finished, outcomes) = mpsc::unbounded_channel();
         let (loads, arriving) = mpsc::channel(1);
         let intake = Intake::new(Arc::clone(&shared), finished, options.batch_size);
         Self {
@@ -291,7 +291,7 @@ impl Shift {
 }
 
 /// Until all outcomes are written, keeps up the lease under which they are; then ends it.
-async fn keep_books(shared: Arc<Shared>, outcomes: mpsc::Receiver<Finished>) {
+async fn keep_books(shared: Arc<Shared>, outcomes: mpsc::UnboundedReceiver<Finished>) {
     tokio::select! {
         () = settle_all(Arc::clone(&shared), outcomes) => {}
         () = shared.lease.keep_up(&shared.alarm, &shared.pulse) => {}

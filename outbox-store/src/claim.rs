@@ -17,6 +17,7 @@ use lanes::Lanes;
 use outbox_channel::{ChannelName, Event};
 use run::Run;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a queue row is about.
@@ -80,7 +81,7 @@ pub struct Claimed {
     /// What it is about.
     pub lane: Lane,
     /// The event.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// The event's payload and headers are large, about so many bytes, and were left behind: see
     /// [`Store::contents`]. Here the payload is `null`, and there are no headers.
     pub left_behind: Option<u64>,

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 struct Desk {
     shared: Arc<Shared>,
     items: Vec<Arc<Item>>,
-    finished: mpsc::Sender<Finished>,
+    finished: mpsc::UnboundedSender<Finished>,
     settling: JoinHandle<()>,
     database: TestDatabase,
 }
@@ -43,7 +43,7 @@ impl Desk {
         let events: Vec<_> = (0..rows).map(|n| NewEvent::new("e", n.into())).collect();
         enqueue_many(shared.store.pool(), &events).await.unwrap();
         let items = Self::claim(&shared, channels).await;
-        let (finished, outcomes) = mpsc::channel(100);
+        let (finished, outcomes) = mpsc::unbounded_channel();
         shared.unsettled.store(items.len(), Ordering::Relaxed);
         let settling = tokio::spawn(settle_all(Arc::clone(&shared), outcomes));
         Self {
@@ -66,7 +66,7 @@ impl Desk {
         let item = |(serial, row): (u64, outbox_store::Claimed)| {
             Arc::new(Item {
                 serial,
-                event: Arc::new(row.event),
+                event: row.event,
                 left_behind: row.left_behind,
                 lane: row.lane,
                 tenure: Arc::clone(&tenure),
@@ -90,7 +90,7 @@ impl Desk {
             part: Part::delivered(&channel, 1, &Receipt::new()),
             channel: Some(channel),
         };
-        self.finished.send(finished).await.unwrap();
+        self.finished.send(finished).unwrap();
     }
 
     async fn count(&self, query: &'static str) -> i64 {

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use outbox_channel::{ChannelName, Event};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A row as the claim statement returns it.
 pub(super) struct Answer {
@@ -86,7 +87,7 @@ impl Answer {
         let behind = self.behind.unwrap_or_default().into_iter();
         Some(Claimed {
             lane,
-            event,
+            event: Arc::new(event),
             left_behind,
             attempts: self.attempt?.unsigned_abs(),
             takeovers: self.takeovers?.unsigned_abs().into(),
