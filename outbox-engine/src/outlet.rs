@@ -78,8 +78,10 @@ struct Pace {
 }
 
 impl Outlet {
-    /// Work is claimed ahead for about so long at the channel's present speed.
+    /// Work is claimed ahead for about so long at the channel's present speed,
     const AHEAD: Duration = Duration::from_millis(250);
+    /// and no more than so many batches of it.
+    const BATCHES_AHEAD: usize = 4;
     /// With little room, claims are put off for so long: they bring more at once.
     pub(crate) const GATHER: Duration = Duration::from_millis(10);
     const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
@@ -136,7 +138,7 @@ impl Outlet {
     fn window(&self, batch_size: usize) -> usize {
         self.spec
             .concurrency
-            .saturating_add(self.ahead().min(batch_size))
+            .saturating_add(self.ahead().min(Self::BATCHES_AHEAD * batch_size))
     }
 
     fn ahead(&self) -> usize {
