@@ -129,7 +129,7 @@ async fn permits<'a>(shared: &'a Shared, outlet: &'a Outlet) -> Option<[Semaphor
 }
 
 fn permits_at_once<'a>(shared: &'a Shared, outlet: &'a Outlet) -> Option<[SemaphorePermit<'a>; 2]> {
-    if outlet.spec.rate_limit.is_some() {
+    if outlet.spec.rate_limit.is_some() || shared.stopping.is_cancelled() {
         return None;
     }
     let mine = outlet.permits.try_acquire().ok()?;
@@ -219,7 +219,7 @@ async fn conclude(
     );
     if let Some(leave) = leave {
         let error = outcome.as_ref().err();
-        if let Some(turn) = shared.availability(outlet, leave, disposition, error) {
+        if let Some(turn) = shared.note_availability(outlet, leave, disposition, error) {
             // On the heap, as it is rare and large.
             Box::pin(shared.tell(outlet, turn)).await;
         }

@@ -60,6 +60,7 @@ pub(crate) struct Outlet {
     /// For payloads that claims leave behind.
     pub(crate) large: Room,
     limiter: Option<DefaultDirectRateLimiter>,
+    batches_ahead: usize,
     /// Claimed for this channel and not finished.
     taken: AtomicUsize,
     pace: Mutex<Pace>,
@@ -78,15 +79,17 @@ struct Pace {
 }
 
 impl Outlet {
-    /// Work is claimed ahead for about so long at the channel's present speed,
+    /// Work is claimed ahead for about so long at the channel's present speed.
     const AHEAD: Duration = Duration::from_millis(250);
-    /// and no more than so many batches of it.
+    /// No more batches than these are claimed ahead for all channels together, or one for each:
+    /// a channel that suddenly hangs keeps what it has, and must leave room for the others.
     const BATCHES_AHEAD: usize = 4;
     /// With little room, claims are put off for so long: they bring more at once.
     pub(crate) const GATHER: Duration = Duration::from_millis(10);
     const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-    pub(crate) fn new(mut spec: ChannelSpec) -> Self {
+    /// One of `of` channels.
+    pub(crate) fn new(mut spec: ChannelSpec, of: usize) -> Self {
         spec.concurrency = spec.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         spec.timeout = spec.timeout.min(Self::LONGEST_TIMEOUT);
         let limiter = spec.rate_limit.and_then(|limit| {
@@ -97,6 +100,7 @@ impl Outlet {
             permits: Semaphore::new(spec.concurrency),
             large: Room::new(),
             limiter,
+            batches_ahead: (Self::BATCHES_AHEAD / of.max(1)).max(1),
             taken: AtomicUsize::new(0),
             pace: Mutex::new(Pace {
                 since: Instant::now(),
@@ -110,8 +114,8 @@ impl Outlet {
         }
     }
 
-    /// How many more deliveries may be claimed: enough to keep the channel busy until the next
-    /// claim, and no more, so that work never waits here while another worker could do it.
+    /// How many more deliveries may be claimed: enough to keep the channel busy over the next
+    /// claims, and no more, so that work never waits here while another worker could do it.
     pub(crate) fn room(&self, batch_size: usize) -> usize {
         let taken = self.taken.load(Ordering::SeqCst);
         lock(&self.breaker).admit(Instant::now(), self.window(batch_size), taken)
@@ -138,7 +142,7 @@ impl Outlet {
     fn window(&self, batch_size: usize) -> usize {
         self.spec
             .concurrency
-            .saturating_add(self.ahead().min(Self::BATCHES_AHEAD * batch_size))
+            .saturating_add(self.ahead().min(self.batches_ahead * batch_size))
     }
 
     fn ahead(&self) -> usize {

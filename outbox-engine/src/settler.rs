@@ -31,7 +31,7 @@ pub(crate) async fn settle_all(
     let mut incoming = Vec::with_capacity(BATCH);
     let mut is_open = true;
     while is_open || !waiting.ready.is_empty() || !writers.is_empty() {
-        // What cannot be written piles up in the queue of outcomes, which holds back claims.
+        // What cannot be written stays in the queue of outcomes, and holds back claims.
         let is_reading = is_open && waiting.ready.len() < BATCH;
         tokio::select! {
             received = finished.recv_many(&mut incoming, BATCH), if is_reading => {

@@ -121,9 +121,9 @@ impl Shared {
         stop_by
     }
 
-    /// Opens or closes the channel's breaker after an outcome. Says what other workers should
+    /// Opens or closes the channel's breaker after an outcome. Returns what other workers should
     /// [be told](Self::tell).
-    pub(crate) fn availability(
+    pub(crate) fn note_availability(
         &self,
         outlet: &Outlet,
         leave: Leave,

@@ -56,7 +56,8 @@ impl Worker {
         channels: Vec<ChannelSpec>,
         options: WorkerOptions,
     ) -> Self {
-        let outlet = |spec: ChannelSpec| (spec.name.clone(), Arc::new(Outlet::new(spec)));
+        let of = channels.len();
+        let outlet = |spec: ChannelSpec| (spec.name.clone(), Arc::new(Outlet::new(spec, of)));
         Self {
             store,
             router: Arc::new(router),

@@ -146,7 +146,8 @@ impl Store {
     /// may have been written, and only its answer was lost: its rows come back as no longer held.
     ///
     /// # Errors
-    /// When the statement fails; nothing is written then, and the call may be repeated.
+    /// When the statement fails. Either all of it is written or nothing, which nobody knows when
+    /// only the answer was lost; the call may be repeated.
     pub async fn settle(
         &self,
         worker: WorkerId,

@@ -97,6 +97,40 @@ async fn a_saturated_channel_holds_back_nobody_and_goes_on_when_it_can() {
     assert_eq!(slow.most(), 4);
 }
 
+/// They have claimed ahead as much as they may.
+#[tokio::test]
+async fn channels_that_hang_in_the_middle_of_a_rush_hold_back_nobody() {
+    let fixture = Fixture::new().await;
+    let hanging = ["one", "two"].map(|name| (name, Gate::new()));
+    for (name, gate) in &hanging {
+        fixture.enqueue(name, 700).await;
+        gate.let_go(600);
+    }
+    let channel = |(name, gate): &(&str, Gate)| at_once(5, spec(name, gate.clone()));
+    let mut channels: Vec<_> = hanging.iter().map(channel).collect();
+    channels.push(spec("third", accepting()));
+    let options = WorkerOptions {
+        batch_size: 10,
+        concurrency: 30,
+        ..without_polling()
+    };
+    let running = Running::start(fixture.worker_with(options, channels));
+    fixture
+        .until("SELECT count(*) = 1200 FROM outbox_deliveries")
+        .await;
+    fixture.enqueue("third", 50).await;
+    fixture
+        .until("SELECT count(*) = 50 FROM outbox_deliveries WHERE channel = 'third'")
+        .await;
+    for (_, gate) in &hanging {
+        assert_eq!(gate.inside(), 5);
+        gate.open();
+    }
+    fixture.until_settled().await;
+    running.stop().await;
+    assert_eq!(fixture.count(DELIVERED).await, 1450);
+}
+
 #[tokio::test]
 async fn a_rate_limit_is_kept() {
     let fixture = Fixture::new().await;

@@ -106,6 +106,16 @@ async fn statements(connection: &mut PgConnection) -> Vec<Statement> {
             pages: 5000,
         },
         Statement {
+            name: "begin_attempts",
+            is_planned: false,
+            sql: include_str!("../../sql/begin_attempts.sql"),
+            types: "int, bigint[], text[]",
+            arguments: format!("1, '{ids}', '{lanes}'"),
+            queue_index: "outbox_queue_pkey",
+            queue_rows: LEASED,
+            pages: 4000,
+        },
+        Statement {
             name: "prune",
             is_planned: true,
             sql: include_str!("../../sql/prune.sql"),

@@ -330,6 +330,51 @@ async fn a_row_that_somebody_is_changing_is_settled_all_the_same() {
     assert_eq!(f.one::<i64>(ATTEMPTS).await, 1);
 }
 
+/// What is left of the second goes to another lane, where nothing holds it back.
+#[tokio::test]
+async fn rows_of_a_key_that_somebody_is_changing_are_settled_all_the_same() {
+    let f = fixture().await;
+    f.run("INSERT INTO outbox_events (event_type, payload, key) VALUES ('t', '{}', 'k'), ('t', '{}', 'k')")
+        .await;
+    let worker = f.worker().await;
+    assert_eq!(f.claim(worker, &want(&[("", 2)])).await.len(), 2);
+    let mut other = f.connect().await;
+    run(&mut other, "BEGIN; UPDATE outbox_queue SET blocked = true").await;
+    let keyed = |settlement| Settlement {
+        is_keyed: true,
+        ..settlement
+    };
+    let mut moves = keyed(settlement(2, ""));
+    moves.left.push(left("crm", Wait::Unchanged, false));
+    let batch = [keyed(delivered(1, "", &["null"])), moves];
+    let commit = async {
+        f.until_a_session_waits().await;
+        run(&mut other, "COMMIT").await;
+    };
+    let (settled, ()) = tokio::join!(f.store.settle(worker, &batch, false), commit);
+    assert_eq!(settled.unwrap().lost, []);
+    assert_eq!(f.one::<String>(QUEUE).await, "2 crm 1 free");
+    assert_eq!(f.one::<String>(RESULTS).await, "1 null delivered 1");
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_is_taking_over_is_lost() {
+    let f = fixture().await;
+    let worker = f.claimed(2).await;
+    let mut other = f.connect().await;
+    let take = "BEGIN; UPDATE outbox_queue SET worker = 77, claims = 2 WHERE event_id = 1";
+    run(&mut other, take).await;
+    let batch = [1, 2].map(|event| delivered(event, "", &["null"]));
+    let commit = async {
+        f.until_a_session_waits().await;
+        run(&mut other, "COMMIT").await;
+    };
+    let (settled, ()) = tokio::join!(f.store.settle(worker, &batch, false), commit);
+    assert_eq!(settled.unwrap().lost, [(1, lane(""))]);
+    assert_eq!(f.one::<String>(QUEUE).await, "1  0 77");
+    assert_eq!(f.one::<String>(RESULTS).await, "2 null delivered 1");
+}
+
 /// The first try was written and its answer lost; before the second, the same worker has claimed
 /// the row again.
 #[tokio::test]
