@@ -83,7 +83,7 @@ impl Outlet {
     const AHEAD: Duration = Duration::from_millis(250);
     /// No more batches than these are claimed ahead for all channels together, or one for each:
     /// a channel that suddenly hangs keeps what it has, and must leave room for the others.
-    const BATCHES_AHEAD: usize = 4;
+    pub(crate) const BATCHES_AHEAD: usize = 4;
     /// With little room, claims are put off for so long: they bring more at once.
     pub(crate) const GATHER: Duration = Duration::from_millis(10);
     const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);

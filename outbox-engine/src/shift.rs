@@ -58,7 +58,7 @@ struct Wishes {
 
 impl Shift {
     pub(crate) fn begin(shared: Arc<Shared>, options: &WorkerOptions) -> Self {
-        let max_unsettled = options.concurrency + 4 * options.batch_size;
+        let max_unsettled = options.concurrency + Outlet::BATCHES_AHEAD * options.batch_size;
         let (finished, outcomes) = mpsc::unbounded_channel();
         let (loads, arriving) = mpsc::channel(1);
         let intake = Intake::new(Arc::clone(&shared), finished, options.batch_size);

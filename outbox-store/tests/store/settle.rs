@@ -3,8 +3,9 @@
 use crate::common::{Fixture, channel, fixture, ids, lane, run, want};
 use outbox_channel::ErrorClass;
 use outbox_store::{
-    ClaimId, Claimed, FailedAttempt, Left, Outcome, ResultStatus, Settlement, Wait, WorkerId,
+    ClaimId, Claimed, FailedAttempt, Lane, Left, Outcome, ResultStatus, Settlement, Wait, WorkerId,
 };
+use sqlx::postgres::PgConnection;
 use std::time::{Duration, Instant};
 
 pub(crate) fn outcome(name: &str, status: ResultStatus) -> Outcome {
@@ -99,6 +100,22 @@ impl Fixture {
         let settled = self.store.settle(worker, settlements, false).await;
         let lost = settled.unwrap().lost;
         assert_eq!(lost, []);
+    }
+
+    /// Settles what `other` has changed in an open transaction, which it commits once the settle
+    /// waits for it. Returns what was lost.
+    async fn settle_while_others_commit(
+        &self,
+        worker: WorkerId,
+        settlements: &[Settlement],
+        other: &mut PgConnection,
+    ) -> Vec<(i64, Lane)> {
+        let commit = async {
+            self.until_a_session_waits().await;
+            run(other, "COMMIT").await;
+        };
+        let (settled, ()) = tokio::join!(self.store.settle(worker, settlements, false), commit);
+        settled.unwrap().lost
     }
 }
 
@@ -318,12 +335,10 @@ async fn a_row_that_somebody_is_changing_is_settled_all_the_same() {
     let mut first = delivered(1, "", &["null"]);
     first.failed.push(failed("null", 1, "busy"));
     let batch = [first, delivered(2, "", &["null"])];
-    let commit = async {
-        f.until_a_session_waits().await;
-        run(&mut other, "COMMIT").await;
-    };
-    let (settled, ()) = tokio::join!(f.store.settle(worker, &batch, false), commit);
-    assert_eq!(settled.unwrap().lost, []);
+    let lost = f
+        .settle_while_others_commit(worker, &batch, &mut other)
+        .await;
+    assert_eq!(lost, []);
     assert_eq!(f.one::<String>(QUEUE).await, "");
     let results: String = f.one(RESULTS).await;
     assert_eq!(results, "1 null delivered 1, 2 null delivered 1");
@@ -347,12 +362,10 @@ async fn rows_of_a_key_that_somebody_is_changing_are_settled_all_the_same() {
     let mut moves = keyed(settlement(2, ""));
     moves.left.push(left("crm", Wait::Unchanged, false));
     let batch = [keyed(delivered(1, "", &["null"])), moves];
-    let commit = async {
-        f.until_a_session_waits().await;
-        run(&mut other, "COMMIT").await;
-    };
-    let (settled, ()) = tokio::join!(f.store.settle(worker, &batch, false), commit);
-    assert_eq!(settled.unwrap().lost, []);
+    let lost = f
+        .settle_while_others_commit(worker, &batch, &mut other)
+        .await;
+    assert_eq!(lost, []);
     assert_eq!(f.one::<String>(QUEUE).await, "2 crm 1 free");
     assert_eq!(f.one::<String>(RESULTS).await, "1 null delivered 1");
 }
@@ -365,12 +378,10 @@ async fn a_row_that_somebody_is_taking_over_is_lost() {
     let take = "BEGIN; UPDATE outbox_queue SET worker = 77, claims = 2 WHERE event_id = 1";
     run(&mut other, take).await;
     let batch = [1, 2].map(|event| delivered(event, "", &["null"]));
-    let commit = async {
-        f.until_a_session_waits().await;
-        run(&mut other, "COMMIT").await;
-    };
-    let (settled, ()) = tokio::join!(f.store.settle(worker, &batch, false), commit);
-    assert_eq!(settled.unwrap().lost, [(1, lane(""))]);
+    let lost = f
+        .settle_while_others_commit(worker, &batch, &mut other)
+        .await;
+    assert_eq!(lost, [(1, lane(""))]);
     assert_eq!(f.one::<String>(QUEUE).await, "1  0 77");
     assert_eq!(f.one::<String>(RESULTS).await, "2 null delivered 1");
 }
