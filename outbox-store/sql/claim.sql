@@ -45,15 +45,16 @@ WITH RECURSIVE wanted AS MATERIALIZED (
         -- Row by row, so that no more are locked than there is room for.
         SELECT run.ctid, met.channel, met.key, run.event_id, run.place, run.is_free
         FROM (
-            -- The index is read by the page: where keys are few, one of the same is looked for
-            -- nearby before.
-            SELECT met.*, met.key IS NULL OR NOT (
+            -- The first two of the key, in one look. The index is read by the page: where keys are
+            -- few, one of the same is looked for nearby before.
+            SELECT met.*, CASE WHEN met.key IS NOT NULL AND NOT (
                        $10::int >= 32 AND EXISTS (SELECT FROM outbox_queue s
                                WHERE s.channel = met.channel AND s.key = met.key
-                                 AND s.event_id < met.event_id AND s.event_id > met.event_id - 32)
-                       OR EXISTS (SELECT FROM outbox_queue s
-                                  WHERE s.channel = met.channel AND s.key = met.key
-                                    AND s.event_id < met.event_id)) AS is_free
+                                 AND s.event_id < met.event_id AND s.event_id > met.event_id - 32))
+                   THEN ARRAY(SELECT s.event_id FROM outbox_queue s
+                              WHERE s.channel = met.channel AND s.key = met.key
+                              ORDER BY s.event_id LIMIT 2)
+                   END AS first_two
             FROM (
                 SELECT freed.* FROM (
                     SELECT q.ctid, q.event_id, q.channel, q.key
@@ -85,7 +86,8 @@ WITH RECURSIVE wanted AS MATERIALIZED (
             OFFSET 0
         ) met
         CROSS JOIN LATERAL (
-            SELECT met.ctid, met.event_id, 1 AS place, met.is_free
+            SELECT met.ctid, met.event_id, 1 AS place,
+                   met.key IS NULL OR coalesce(met.first_two[1] = met.event_id, false) AS is_free
             UNION ALL
             -- The first of a key brings those behind it, whatever state they are in.
             (SELECT s.ctid, s.event_id, 2,
@@ -93,7 +95,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
                     AND (s.worker IS NULL OR s.worker <> ALL ((SELECT ids FROM alive)::int[])
                          AND NOT outbox_worker_is_alive(s.worker))
              FROM outbox_queue s
-             WHERE met.is_free AND met.key IS NOT NULL
+             WHERE met.first_two[1] = met.event_id AND met.first_two[2] IS NOT NULL
                AND s.channel = met.channel AND s.key = met.key AND s.event_id > met.event_id
              ORDER BY s.event_id
              LIMIT $10::int - 1)
