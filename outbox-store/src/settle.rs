@@ -188,11 +188,9 @@ impl Store {
     /// As [`begin_read_committed`](Self::begin_read_committed), for statements whose best plan
     /// depends on what is asked.
     pub(crate) async fn begin_planned(&self) -> Result<sqlx::PgTransaction<'static>, sqlx::Error> {
-        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED;
-                     SET LOCAL plan_cache_mode = force_custom_plan;
-                     SET LOCAL enable_seqscan = on;
-                     SET LOCAL enable_bitmapscan = on";
-        self.pool.begin_with(begin).await
+        self.pool
+            .begin_with(include_str!("../sql/begin_planned.sql"))
+            .await
     }
 }
 

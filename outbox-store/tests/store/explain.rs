@@ -4,26 +4,29 @@ use crate::common::run;
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
+use std::collections::BTreeSet;
 use std::fmt;
+
+pub(crate) const BEGIN: &str = "BEGIN";
+
+/// As the store begins where a statement is planned for what is asked.
+pub(crate) const BEGIN_PLANNED: &str = include_str!("../../sql/begin_planned.sql");
 
 pub(crate) struct Plan(Value);
 
 /// How a table was read.
 #[derive(Default)]
 pub(crate) struct Reads<'p> {
-    /// By which index, if by any but one's own row addresses.
-    pub(crate) index: Option<&'p str>,
+    /// By which indexes.
+    pub(crate) indexes: BTreeSet<&'p str>,
     /// Rows, those included that a filter threw away.
     pub(crate) rows: u64,
 }
 
-/// Runs a statement, looks at how that was done, and takes it back.
-pub(crate) async fn explain(
-    connection: &mut PgConnection,
-    settings: &str,
-    statement: &str,
-) -> Plan {
-    run(connection, &format!("BEGIN; {settings}")).await;
+/// Runs a statement after what begins its transaction, looks at how that was done, and takes it
+/// back.
+pub(crate) async fn explain(connection: &mut PgConnection, begin: &str, statement: &str) -> Plan {
+    run(connection, begin).await;
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
     let row = sqlx::raw_sql(AssertSqlSafe(explain))
         .fetch_one(&mut *connection)
@@ -47,12 +50,13 @@ impl Plan {
         nodes
     }
 
-    /// Whether more rows were sorted than these: a batch may be, the backlog never.
+    /// Whether more rows went into a sort than these, however few came out of it: a batch may be
+    /// sorted, the backlog never.
     pub(crate) fn sorts_more_than(&self, rows: u64) -> bool {
-        self.nodes().into_iter().any(|node| {
-            text(node, "Node Type").is_some_and(|kind| kind.contains("Sort"))
-                && number(node, "Actual Rows") > rows
-        })
+        let is_sort =
+            |node: &&Value| text(node, "Node Type").is_some_and(|kind| kind.contains("Sort"));
+        let mut sorts = self.nodes().into_iter().filter(is_sort);
+        sorts.any(|sort| total(&sort["Plans"][0], "Actual Rows") > rows)
     }
 
     /// Whether a whole table was read.
@@ -72,9 +76,8 @@ impl Plan {
             // Addresses were found by another scan, and bitmaps are counted where they are made.
             let kind = text(node, "Node Type").unwrap_or_default();
             if of_table && !matches!(kind, "Tid Scan" | "ModifyTable" | "Bitmap Heap Scan") {
-                reads.index = reads.index.or(index);
-                let rows = number(node, "Actual Rows") + number(node, "Rows Removed by Filter");
-                reads.rows += rows * number(node, "Actual Loops");
+                reads.indexes.extend(index);
+                reads.rows += total(node, "Actual Rows") + total(node, "Rows Removed by Filter");
             }
         }
         reads
@@ -95,7 +98,12 @@ fn text<'v>(node: &'v Value, name: &str) -> Option<&'v str> {
     node[name].as_str()
 }
 
-/// A count; averages over loops are rounded up.
+/// Over all loops. PostgreSQL tells the average of them, rounded: few in many are none.
+fn total(node: &Value, name: &str) -> u64 {
+    number(node, name) * number(node, "Actual Loops")
+}
+
+/// A count.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,7 +1,7 @@
 //! Lists of events, and one event with all that is known about it.
 
 use crate::common::{Fixture, channel, fixture, run};
-use crate::explain::explain;
+use crate::explain::{BEGIN, explain};
 use crate::settle::{delivered, failed, left, outcome, settlement};
 use outbox_store::{EventFilter, EventStatus, ResultStatus, Wait};
 use std::time::Duration;
@@ -200,7 +200,12 @@ async fn a_page_reads_little_of_a_big_table() {
         ("true, '{delivered}', false", 1500),
     ] {
         let arguments = format!("{status}, NULL, NULL, NULL, NULL, 9223372036854775807, 51");
-        let plan = explain(&mut connection, "", &format!("EXECUTE list ({arguments})")).await;
+        let plan = explain(
+            &mut connection,
+            BEGIN,
+            &format!("EXECUTE list ({arguments})"),
+        )
+        .await;
         assert!(plan.pages() < pages, "{status}: {}\n{plan}", plan.pages());
         for table in ["outbox_events", "outbox_deliveries"] {
             assert!(!plan.walks_over(table), "{status}: {table}\n{plan}");

@@ -1,8 +1,7 @@
 //! What providers report later, in any order.
 
 use crate::common::{Fixture, channel, fixture, run};
-use crate::explain::explain;
-use crate::plans::PLANNED;
+use crate::explain::{BEGIN, BEGIN_PLANNED, explain};
 use crate::settle::delivered;
 use outbox_channel::{Report, ReportedStatus};
 use outbox_store::{EventResult, Recorded};
@@ -252,10 +251,10 @@ async fn nothing_is_read_but_what_is_asked_for() {
     let forget_receipts = names(include_str!("../../sql/forget_receipts.sql"));
     let results = names(include_str!("../../sql/event_results.sql"));
     let statements = [
-        ("", "EXECUTE record ('sms', 'SM4711', 'delivered', NULL)"),
-        ("", "EXECUTE results (4711)"),
-        (PLANNED, "EXECUTE forget (ARRAY[1, 2, 3])"),
-        (PLANNED, "EXECUTE forget_receipts (20, 100)"),
+        (BEGIN, "EXECUTE record ('sms', 'SM4711', 'delivered', NULL)"),
+        (BEGIN, "EXECUTE results (4711)"),
+        (BEGIN_PLANNED, "EXECUTE forget (ARRAY[1, 2, 3])"),
+        (BEGIN_PLANNED, "EXECUTE forget_receipts (20, 100)"),
     ];
     f.run(
         "ALTER TABLE outbox_receipts SET (autovacuum_enabled = off);
@@ -272,9 +271,9 @@ async fn nothing_is_read_but_what_is_asked_for() {
     ] {
         run(&mut connection, &prepare).await;
     }
-    for (settings, statement) in statements {
+    for (begin, statement) in statements {
         let ten_times = [statement; 10].join(";");
-        let small = format!("BEGIN; {settings}; {ten_times}; ROLLBACK");
+        let small = format!("{begin}; {ten_times}; ROLLBACK");
         run(&mut connection, &small).await;
     }
     f.run(
@@ -285,8 +284,8 @@ async fn nothing_is_read_but_what_is_asked_for() {
          FROM generate_series(1, 200000) n",
     )
     .await;
-    for (settings, statement) in statements {
-        let plan = explain(&mut connection, settings, statement).await;
+    for (begin, statement) in statements {
+        let plan = explain(&mut connection, begin, statement).await;
         for table in ["outbox_receipts", "outbox_deliveries"] {
             assert!(!plan.walks_over(table), "{statement}\n{plan}");
         }

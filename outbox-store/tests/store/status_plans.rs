@@ -1,7 +1,7 @@
 //! The view on a big table.
 
 use crate::common::{Fixture, fixture};
-use crate::explain::explain;
+use crate::explain::{BEGIN, explain};
 
 const BACKLOG: &str = "SELECT * FROM outbox_event_status WHERE processed_at IS NULL";
 const BIG: [&str; 3] = ["outbox_events", "outbox_deliveries", "outbox_attempts"];
@@ -27,7 +27,7 @@ impl Fixture {
 
     async fn check_view(&self, when: &str) {
         let mut connection = self.connect().await;
-        let backlog = explain(&mut connection, "", BACKLOG).await;
+        let backlog = explain(&mut connection, BEGIN, BACKLOG).await;
         for table in BIG {
             assert!(!backlog.walks_over(table), "{when}: {table}\n{backlog}");
         }
@@ -38,7 +38,7 @@ impl Fixture {
         );
         for id in [1, 2, 300_001] {
             let statement = format!("SELECT * FROM outbox_event_status WHERE id = {id}");
-            let single = explain(&mut connection, "", &statement).await;
+            let single = explain(&mut connection, BEGIN, &statement).await;
             for table in BIG {
                 assert!(!single.walks_over(table), "{when}: {table}\n{single}");
             }
@@ -84,6 +84,6 @@ async fn retention_does_not_read_what_is_young() {
         &format!("PREPARE prune (float8, bigint, bigint) AS {prune}"),
     )
     .await;
-    let plan = explain(&mut connection, "", "EXECUTE prune (30, 1000, 0)").await;
+    let plan = explain(&mut connection, BEGIN, "EXECUTE prune (30, 1000, 0)").await;
     assert!(plan.pages() < 200, "{plan}");
 }
