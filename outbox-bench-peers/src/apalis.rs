@@ -27,7 +27,7 @@ pub(crate) async fn drain(arguments: &Arguments) -> anyhow::Result<Drained> {
         let mut connection = pool.acquire().await?;
         queries::push_tasks(&mut *connection, QUEUE, tasks).await?;
     }
-    sqlx::query("ANALYZE apalis.jobs").execute(&pool).await?;
+    sqlx::query("ANALYZE").execute(&pool).await?;
 
     let begun = Instant::now();
     let mut workers = JoinSet::new();

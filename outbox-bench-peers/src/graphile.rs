@@ -49,6 +49,8 @@ pub(crate) async fn drain(arguments: &Arguments) -> anyhow::Result<Drained> {
         utils.add_raw_jobs(&jobs).await?;
     }
 
+    sqlx::query("ANALYZE").execute(&pool).await?;
+
     let begun = Instant::now();
     let left = "SELECT EXISTS (SELECT FROM graphile_worker._private_jobs)";
     let work = async { worker.run().await.map_err(anyhow::Error::from) };

@@ -85,7 +85,8 @@ pub(crate) async fn serve(options: cli::Worker) -> anyhow::Result<()> {
     };
     let null = Null::default();
     let channels = vec![spec("null", null.clone(), tuning.concurrency)?];
-    let working = Working::at(&options.database_url, tuning, channels).await?;
+    let store = tuning.connect(&options.database_url).await?;
+    let working = Working::start(store, tuning, channels)?;
     let ended = async {
         // Nothing is ever written to it.
         let _ = tokio::io::stdin().read(&mut [0]).await;

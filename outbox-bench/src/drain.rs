@@ -27,6 +27,13 @@ impl Tuning {
         concurrency: 1_000,
         connections: 4,
     };
+    /// Connected as a worker would be.
+    pub(crate) async fn connect(self, url: &str) -> anyhow::Result<Store> {
+        let mut options = StoreOptions::new(url);
+        options.max_connections = self.connections;
+        Ok(Store::connect(&options).await?)
+    }
+
     /// As a worker is set by default.
     pub(crate) const DEFAULT: Self = Self {
         batch_size: 100,
@@ -67,23 +74,11 @@ pub(crate) struct Working {
 impl Working {
     /// Starts one over `channels`; an event goes to the channel of its type's name if there is
     /// one, and to all of them otherwise.
-    pub(crate) async fn start(
-        database: &Database,
+    pub(crate) fn start(
+        store: Store,
         tuning: Tuning,
         channels: Vec<ChannelSpec>,
     ) -> anyhow::Result<Self> {
-        Self::at(&database.url, tuning, channels).await
-    }
-
-    /// As [`start`](Self::start), on the database at `url`.
-    pub(crate) async fn at(
-        url: &str,
-        tuning: Tuning,
-        channels: Vec<ChannelSpec>,
-    ) -> anyhow::Result<Self> {
-        let mut options = StoreOptions::new(url);
-        options.max_connections = tuning.connections;
-        let store = Store::connect(&options).await?;
         let names: Vec<_> = channels.iter().map(|spec| spec.name.clone()).collect();
         let own = names.iter().map(|name| (name.as_str(), vec![name.clone()]));
         let routes = own
@@ -179,9 +174,10 @@ pub(crate) async fn drain_through(
     const LOOK: Duration = Duration::from_millis(2);
     const POINT: f64 = 0.1;
     let wal = database.wal().await?;
+    let store = tuning.connect(&database.url).await?;
     let (own, server) = (meter::own_cpu(), database.server_cpu().await?);
     let begun = Instant::now();
-    let working = Working::start(database, tuning, channels).await?;
+    let working = Working::start(store, tuning, channels)?;
     let (Until::Empty(deliveries) | Until::Sent(deliveries)) = until;
     let mut curve = vec![(0.0, 0.0)];
     let mut looked = Progress::new();

@@ -6,6 +6,7 @@ use crate::stats::Latencies;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::time::Instant;
 
 /// Goes with every result.
@@ -13,6 +14,8 @@ use std::time::Instant;
 pub(crate) struct Machine {
     pub(crate) date: String,
     pub(crate) outbox: String,
+    /// As `git describe` names it.
+    pub(crate) commit: String,
     pub(crate) postgresql: String,
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) system: String,
@@ -39,11 +42,12 @@ impl Machine {
     pub(crate) async fn look(bench: &Bench) -> anyhow::Result<Self> {
         let admin = bench.admin();
         let settings: Vec<(String, String)> = sqlx::query_as(SETTINGS).fetch_all(admin).await?;
-        let commit = commit_latency(bench).await?;
+        let latency = commit_latency(bench).await?;
         let date = "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')";
         Ok(Self {
             date: sqlx::query_scalar(date).fetch_one(admin).await?,
             outbox: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: commit(),
             postgresql: sqlx::query_scalar("SHOW server_version")
                 .fetch_one(admin)
                 .await?,
@@ -56,8 +60,8 @@ impl Machine {
             processor: field("/proc/cpuinfo", "model name"),
             cores: std::thread::available_parallelism()?.get(),
             memory: field("/proc/meminfo", "MemTotal"),
-            commit_ms_p50: commit.p50,
-            commit_ms_p99: commit.p99,
+            commit_ms_p50: latency.p50,
+            commit_ms_p99: latency.p99,
             load: read("/proc/loadavg")
                 .split(' ')
                 .next()
@@ -66,6 +70,18 @@ impl Machine {
             optimized: !cfg!(debug_assertions),
         })
     }
+}
+
+/// Of the sources that lie here, from which `make bench` builds.
+fn commit() -> String {
+    let described = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .output();
+    let described = described.ok().filter(|output| output.status.success());
+    described.map_or_else(
+        || "an unknown commit".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
 }
 
 /// The cost of a commit is that of the disk's `fsync`, plus a round trip.

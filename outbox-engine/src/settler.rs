@@ -1,5 +1,5 @@
-//! Writes outcomes down: one queue, one writer, statements as large as what came together
-//! while the last batch was written.
+//! Writes outcomes down: one queue, two writers, statements as large as what came together
+//! while the last batches were written.
 
 use crate::assembly::{Assembly, Finished};
 use crate::health::Duty;

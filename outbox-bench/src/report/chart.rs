@@ -14,9 +14,9 @@ const COLOURS: [&str; 4] = ["#2563eb", "#ea580c", "#16a34a", "#9333ea"];
 /// How far each target is met: a bar that reaches the line meets it.
 pub(super) fn targets(sections: &[&Section]) -> String {
     const WIDEST: f64 = 2.0;
-    let rows: Vec<(&Row, f64)> = sections
+    let rows = super::with_targets(sections);
+    let rows: Vec<(&Row, f64)> = rows
         .iter()
-        .flat_map(|section| &section.rows)
         .filter_map(|row| Some((row, row.score()?)))
         .collect();
     let mut svg = Svg::new(

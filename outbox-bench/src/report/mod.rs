@@ -35,9 +35,11 @@ pub(crate) struct Row {
     /// `None`: it could not be measured here.
     pub(crate) measured: Option<Spread>,
     pub(crate) baseline: Option<(String, Spread)>,
+    /// Only beside a baseline does it mean something, even where that could not be measured.
+    pub(crate) is_relative: bool,
     /// To the baseline, median to median.
     pub(crate) ratio: Option<f64>,
-    /// For the ratio where there is one, and for the median otherwise.
+    /// For the ratio when it is relative, and for the median otherwise.
     pub(crate) target: Option<Target>,
     pub(crate) is_met: Option<bool>,
 }
@@ -90,6 +92,7 @@ impl Row {
             unit: unit.to_owned(),
             measured,
             baseline: None,
+            is_relative: false,
             ratio: None,
             target: None,
             is_met: None,
@@ -98,6 +101,7 @@ impl Row {
 
     pub(crate) fn against(mut self, what: impl Into<String>, baseline: Option<Spread>) -> Self {
         self.baseline = baseline.map(|baseline| (what.into(), baseline));
+        self.is_relative = true;
         let both = self.measured.zip(baseline);
         self.ratio = both.map(|(measured, baseline)| measured.median / baseline.median);
         self
@@ -120,7 +124,10 @@ impl Row {
 
     /// What the target is for.
     fn value(&self) -> Option<f64> {
-        self.ratio.or(Some(self.measured?.median))
+        if self.is_relative {
+            return self.ratio;
+        }
+        Some(self.measured?.median)
     }
 
     fn score(&self) -> Option<f64> {
@@ -182,9 +189,24 @@ pub(crate) fn write(bench: &Bench, machine: &Machine, section: &Section) -> anyh
     overview(&folder)
 }
 
+/// The rows that have a target, each with its section's name and what it is compared with.
+fn with_targets(sections: &[&Section]) -> Vec<Row> {
+    let rows = sections
+        .iter()
+        .flat_map(|section| section.rows.iter().map(|row| (&section.name, row)));
+    rows.filter(|(_, row)| row.target.is_some())
+        .map(|(section, row)| {
+            let mut row = row.clone();
+            row.what = format!("{section}: {}", row.what);
+            row
+        })
+        .collect()
+}
+
 fn disturbance(section: &Section) -> String {
     section.others_cores.map_or_else(String::new, |cores| {
-        format!("other programs used {cores:.2} cores meanwhile")
+        // What is read a moment later may come to a little less than nothing.
+        format!("other programs used {:.2} cores meanwhile", cores.max(0.0))
     })
 }
 
@@ -210,7 +232,7 @@ fn overview(folder: &Path) -> anyhow::Result<()> {
     } in &records
     {
         text += &format!(
-            "\n## {}\n\n{}\n\n{}\n\n{events} events, {repeat} repeats, {machine}; {}\n",
+            "\n## {}\n\n{}\n\n{}\n\n`--events {events} --repeat {repeat}`, {machine}; {}\n",
             section.title,
             section.method,
             table::markdown(section),
@@ -234,5 +256,7 @@ mod tests {
         let time = Row::new("p50", "ms", spread(4.0)).at_most(3.0);
         assert_eq!((time.is_met, time.score()), (Some(false), Some(0.75)));
         assert_eq!(Row::new("memory", "MiB", None).at_most(80.0).is_met, None);
+        let alone = Row::new("rate", "events/s", spread(90.0)).against("a peer", None);
+        assert_eq!(alone.at_least(2.5).is_met, None);
     }
 }

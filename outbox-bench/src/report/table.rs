@@ -34,8 +34,7 @@ pub(super) fn markdown(section: &Section) -> String {
 
 /// Only rows that have a target.
 pub(super) fn targets(sections: &[&Section]) -> String {
-    let rows = sections.iter().flat_map(|section| &section.rows);
-    table(ASCII_MARKDOWN, rows.filter(|row| row.target.is_some()))
+    table(ASCII_MARKDOWN, super::with_targets(sections).iter())
 }
 
 fn table<'a>(style: TableStyle, rows: impl Iterator<Item = &'a Row>) -> String {
@@ -69,11 +68,7 @@ fn table<'a>(style: TableStyle, rows: impl Iterator<Item = &'a Row>) -> String {
 }
 
 fn target(row: &Row) -> String {
-    let unit = if row.ratio.is_some() || row.baseline.is_some() {
-        "×"
-    } else {
-        &row.unit
-    };
+    let unit = if row.is_relative { "×" } else { &row.unit };
     match row.target {
         Some(Target::AtLeast(least)) => format!("≥ {least} {unit}"),
         Some(Target::AtMost(most)) => format!("≤ {most} {unit}"),
@@ -146,6 +141,7 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             outbox,
+            commit,
             postgresql,
             cores,
             processor,
@@ -163,7 +159,7 @@ impl fmt::Display for Machine {
         let (p50, p99) = (self.commit_ms_p50, self.commit_ms_p99);
         write!(
             f,
-            "{date}, Outbox {outbox}{build}, PostgreSQL {postgresql}, {cores} cores ({processor}), \
+            "{date}, Outbox {outbox} at {commit}{build}, PostgreSQL {postgresql}, {cores} cores ({processor}), \
              {memory}, {system}; a one-row commit takes {p50:.2} ms (p99 {p99:.2}); load at the \
              start {load}"
         )

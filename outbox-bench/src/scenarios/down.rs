@@ -69,7 +69,7 @@ async fn measure(bench: &Bench, broken: Broken) -> anyhow::Result<Drained> {
     Ok(drained)
 }
 
-/// Events that were routed to the broken channel, tried once and put back.
+/// Events that wait in the broken channel's own lane, as those do that were put back.
 async fn wait_in_lane(database: &Database, count: u64) -> anyhow::Result<()> {
     database
         .fill(&Fill::new(count, PAYLOAD_BYTES).of_type("broken"))

@@ -94,7 +94,8 @@ async fn measure(bench: &Bench, load: &Load) -> anyhow::Result<Vec<Duration>> {
     }
     let arrivals = Arrivals::default();
     let channels = vec![spec("null", arrivals.clone(), Tuning::DEFAULT.concurrency)?];
-    let working = Working::start(&database, Tuning::DEFAULT, channels).await?;
+    let store = Tuning::DEFAULT.connect(&database.url).await?;
+    let working = Working::start(store, Tuning::DEFAULT, channels)?;
     // Until it sleeps, or until the rush is on.
     let is_on = || !load.is_rush || arrivals.count() > 0;
     tokio::time::sleep(Duration::from_millis(500)).await;
