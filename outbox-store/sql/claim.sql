@@ -11,7 +11,7 @@
 -- statement began, and, since a worker may have registered and claimed meanwhile, not now either.
 -- Of a key, only the first row of a lane may be taken, and with it those right behind it. Rows
 -- that have to wait for another of their key are marked blocked, which takes them out of the
--- index that claims read; whoever removes the first of a key unblocks the next (0003_unblock.sql).
+-- index that claims read; whoever removes the first of a key unblocks the next (0004_unblock.sql).
 WITH RECURSIVE wanted AS MATERIALIZED (
     SELECT w.channel, w.room
     FROM unnest($2::text[], $3::int[]) AS w (channel, room)
@@ -45,16 +45,13 @@ WITH RECURSIVE wanted AS MATERIALIZED (
         -- Row by row, so that no more are locked than there is room for.
         SELECT run.ctid, met.channel, met.key, run.event_id, run.place, run.is_free
         FROM (
-            -- The first two of the key, in one look. The index is read by the page: where keys are
-            -- few, one of the same is looked for nearby before.
-            SELECT met.*, CASE WHEN met.key IS NOT NULL AND NOT (
-                       $10::int >= 32 AND EXISTS (SELECT FROM outbox_queue s
-                               WHERE s.channel = met.channel AND s.key = met.key
-                                 AND s.event_id < met.event_id AND s.event_id > met.event_id - 32))
-                   THEN ARRAY(SELECT s.event_id FROM outbox_queue s
-                              WHERE s.channel = met.channel AND s.key = met.key
-                              ORDER BY s.event_id LIMIT 2)
-                   END AS first_two
+            -- Backwards from it: where many of its key were removed, it stands right behind another
+            -- that waits, and what is dead but still in the index is walked over for the first only.
+            SELECT met.*, met.key IS NULL OR (
+                       SELECT s.event_id FROM outbox_queue s
+                       WHERE s.channel = met.channel AND s.key = met.key
+                         AND s.event_id < met.event_id
+                       ORDER BY s.event_id DESC LIMIT 1) IS NULL AS is_free
             FROM (
                 SELECT freed.* FROM (
                     SELECT q.ctid, q.event_id, q.channel, q.key
@@ -86,8 +83,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
             OFFSET 0
         ) met
         CROSS JOIN LATERAL (
-            SELECT met.ctid, met.event_id, 1 AS place,
-                   met.key IS NULL OR coalesce(met.first_two[1] = met.event_id, false) AS is_free
+            SELECT met.ctid, met.event_id, 1 AS place, met.is_free
             UNION ALL
             -- The first of a key brings those behind it, whatever state they are in.
             (SELECT s.ctid, s.event_id, 2,
@@ -95,7 +91,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
                     AND (s.worker IS NULL OR s.worker <> ALL ((SELECT ids FROM alive)::int[])
                          AND NOT outbox_worker_is_alive(s.worker))
              FROM outbox_queue s
-             WHERE met.first_two[1] = met.event_id AND met.first_two[2] IS NOT NULL
+             WHERE met.is_free AND met.key IS NOT NULL
                AND s.channel = met.channel AND s.key = met.key AND s.event_id > met.event_id
              ORDER BY s.event_id
              LIMIT $10::int - 1)
@@ -104,10 +100,15 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     ) due
     LIMIT 1000
 ), locked AS MATERIALIZED (
-    -- A row that somebody else has just taken or is changing is not to be had.
+    -- A row that somebody else has just taken or is changing is not to be had; nor are those behind
+    -- it, also when it is the first, which is locked already.
     SELECT q.ctid
     FROM outbox_queue q
-    WHERE q.ctid = ANY (ARRAY(SELECT ctid FROM picked WHERE place > 1 AND is_free))
+    WHERE q.ctid = ANY (ARRAY(
+        SELECT ctid FROM picked
+        WHERE is_free
+          AND (place > 1
+               OR (channel, key) IN (SELECT channel, key FROM picked WHERE place > 1))))
       AND q.due_at <= now()
       AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
            AND NOT outbox_worker_is_alive(q.worker))
@@ -116,13 +117,15 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     -- Right behind the first of their key, without a gap.
     SELECT ctid
     FROM (
-        SELECT picked.ctid,
+        SELECT picked.ctid, picked.place,
                bool_and(locked.ctid IS NOT NULL)
                    OVER (PARTITION BY picked.channel, picked.key ORDER BY picked.event_id) AS is_next
         FROM picked LEFT JOIN locked USING (ctid)
         WHERE picked.place > 1
+           OR picked.is_free
+              AND (picked.channel, picked.key) IN (SELECT channel, key FROM picked WHERE place > 1)
     ) run
-    WHERE is_next
+    WHERE is_next AND place > 1
 ), claimed AS (
     UPDATE outbox_queue q
     SET worker = $1, claims = q.claims % 32767 + 1,

@@ -12,8 +12,10 @@ WITH gone AS (
                       WHERE q.event_id = d.event_id AND q.channel = d.channel)
     RETURNING d.*
 ), requeued AS (
-    INSERT INTO outbox_queue (event_id, channel, due_at, priority, key)
-    SELECT e.id, gone.channel, now(), e.priority, e.key
+    -- Not the claims of its life before: an outcome of that, written once more because the answer
+    -- was lost, is not this one's.
+    INSERT INTO outbox_queue (event_id, channel, due_at, priority, key, claims)
+    SELECT e.id, gone.channel, now(), e.priority, e.key, 1 + floor(random() * 32766)
     FROM gone JOIN outbox_events e ON e.id = gone.event_id
 ), freed AS (
     UPDATE outbox_queue q

@@ -111,9 +111,10 @@ FROM (
 UNION ALL
 SELECT false, freed.*
 FROM (
-    SELECT array_agg(channel) AS lanes, array_agg(key) AS keys
-    FROM (SELECT DISTINCT channel, key FROM removed
+    SELECT array_agg(channel) AS lanes, array_agg(key) AS keys, array_agg(first) AS removed
+    FROM (SELECT channel, key, min(event_id) AS first FROM removed
           -- Not before what is left to do has come back.
-          WHERE key IS NOT NULL AND (SELECT count(*) FROM requeued) >= 0) keys
+          WHERE key IS NOT NULL AND (SELECT count(*) FROM requeued) >= 0
+          GROUP BY channel, key) keys
 ) done
-CROSS JOIN LATERAL outbox_unblock(done.lanes, done.keys) freed
+CROSS JOIN LATERAL outbox_unblock(done.lanes, done.keys, done.removed) freed

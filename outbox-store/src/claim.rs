@@ -165,27 +165,32 @@ impl Claimer {
         if lanes.channels.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut rows, mut was_cut) = (Vec::new(), false);
+        let mut found = Found::default();
         let now = Instant::now();
         let goes_on = self.was_full && now < self.next_sweep;
         if !self.positions.is_empty() && (goes_on || now < self.sweep_allowed) {
-            (rows, was_cut) = self.claim_rows(store, worker, &lanes, false).await?;
-            lanes.take(&rows);
+            found = self.claim_rows(store, worker, &lanes, false).await?;
+            lanes.take(&found.rows);
         }
         if !lanes.is_full() && Instant::now() >= self.sweep_allowed {
             let begun = Instant::now();
-            let (swept, sweep_was_cut) = self.claim_rows(store, worker, &lanes, true).await?;
+            let swept = self.claim_rows(store, worker, &lanes, true).await?;
             let now = Instant::now();
             let pause = (now - begun) * Self::SWEEP_SHARE;
             self.sweep_allowed = now + pause.min(Self::LONGEST_PAUSE);
             self.next_sweep = self.sweep_allowed.max(now + Self::SWEEP_INTERVAL);
-            lanes.take(&swept);
-            rows.extend(swept);
-            was_cut |= sweep_was_cut;
+            lanes.take(&swept.rows);
+            found.add(swept);
         }
+        let Found {
+            mut rows,
+            has_blocked,
+            was_cut,
+        } = found;
         self.was_full = lanes.is_full();
         self.was_cut = was_cut;
-        self.run = self.run.after(room.unwrap_or_default().min(1_000), &rows);
+        let room = room.unwrap_or_default().min(1_000);
+        self.run = self.run.after(room, &rows, has_blocked);
         // The statements return them as they lie on the disk.
         rows.sort_unstable_by_key(|row| (row.priority, row.due_at, row.event_id));
         without_orphans(store, worker, rows).await
@@ -212,15 +217,14 @@ impl Claimer {
         self.sweep_allowed.saturating_duration_since(Instant::now())
     }
 
-    /// One statement: a sweep, or on from where the last claim ended. Returns what was leased,
-    /// and whether there was no room to look further.
+    /// One statement: a sweep, or on from where the last claim ended.
     async fn claim_rows(
         &mut self,
         store: &Store,
         worker: WorkerId,
         lanes: &Lanes,
         is_sweep: bool,
-    ) -> Result<(Vec<Row>, bool), StoreError> {
+    ) -> Result<Found, StoreError> {
         let mut positions: Vec<_> = self.positions.iter().collect();
         positions.sort_unstable_by_key(|((_, priority), _)| *priority);
         let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -256,13 +260,15 @@ impl Claimer {
         let answers = around(Step::Claim, claim.fetch_all(&store.pool))
             .await
             .map_err(StoreError::during("claim events"))?;
-        // One that changed nothing would find the same again.
-        let was_cut = answers
-            .first()
-            .is_some_and(|first| first.is_cut && (first.blocked > 0 || first.event_id.is_some()));
-        let rows: Vec<Row> = answers.into_iter().filter_map(Answer::into_row).collect();
-        self.remember(&rows, &freed_ids);
-        Ok((rows, was_cut))
+        let mut found = Found::default();
+        if let Some(first) = answers.first() {
+            found.has_blocked = first.blocked > 0;
+            // One that changed nothing would find the same again.
+            found.was_cut = first.is_cut && (found.has_blocked || first.event_id.is_some());
+        }
+        found.rows = answers.into_iter().filter_map(Answer::into_row).collect();
+        self.remember(&found.rows, &freed_ids);
+        Ok(found)
     }
 
     /// A sweep may find rows far behind; they do not move the position back. Of a key only the
@@ -294,6 +300,25 @@ impl Claimer {
             .entry((row.channel.clone(), row.priority))
             .or_insert(reached);
         *position = reached.max(*position);
+    }
+}
+
+/// What a claim came to.
+#[derive(Default)]
+struct Found {
+    /// What was leased.
+    rows: Vec<Row>,
+    /// Some have to wait for another of their key.
+    has_blocked: bool,
+    /// There was no room to look further.
+    was_cut: bool,
+}
+
+impl Found {
+    fn add(&mut self, more: Self) {
+        self.rows.extend(more.rows);
+        self.has_blocked |= more.has_blocked;
+        self.was_cut |= more.was_cut;
     }
 }
 
@@ -335,9 +360,9 @@ async fn drop_orphans(
     let mut transaction = store.begin_read_committed().await?;
     let drop = sqlx::query_file!("sql/drop_orphans.sql", worker.0, event_ids, lanes);
     let dropped = around(Step::DropOrphans, drop.fetch_all(&mut *transaction)).await?;
-    let keys = dropped
+    let keyed = dropped
         .into_iter()
-        .filter_map(|row| Some((row.channel, row.key?)));
-    unblock(&mut *transaction, keys).await?;
+        .filter_map(|row| Some((row.channel, row.key?, row.event_id)));
+    unblock(&mut *transaction, keyed).await?;
     around(Step::Commit, transaction.commit()).await
 }

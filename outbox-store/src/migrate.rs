@@ -31,6 +31,11 @@ const MIGRATIONS: &[Migration] = &[
         file: "0003_unblock.sql",
         sql: include_str!("../../migrations/0003_unblock.sql"),
     },
+    Migration {
+        version: 4,
+        file: "0004_unblock.sql",
+        sql: include_str!("../../migrations/0004_unblock.sql"),
+    },
 ];
 
 /// What a database has and what it lacks.

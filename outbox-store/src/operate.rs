@@ -189,7 +189,11 @@ impl Store {
             let mut round = 0;
             loop {
                 round += 1;
-                settled.extend(self.settle_free(batch, channel, verdict).await?);
+                match self.settle_free(batch, channel, verdict).await {
+                    Ok(rows) => settled.extend(rows),
+                    Err(error) if is_deadlock(&error) && round < ROUNDS => continue,
+                    Err(error) => return Err(error),
+                }
                 let (known, left) = self.undelivered(batch, channel, verdict).await?;
                 let is_done = left.iter().all(|(_, row)| row.worker.is_some());
                 if is_done || round == ROUNDS {
@@ -227,10 +231,10 @@ impl Store {
             verdict.code,
         );
         let settled = around(Step::SettleByHand, settle.fetch_all(&mut *transaction)).await?;
-        let keys = settled
+        let keyed = settled
             .iter()
-            .filter_map(|row| Some((row.channel.clone(), row.key.clone()?)));
-        unblock(&mut *transaction, keys).await?;
+            .filter_map(|row| Some((row.channel.clone(), row.key.clone()?, row.event_id)));
+        unblock(&mut *transaction, keyed).await?;
         wake_workers(&mut transaction).await?;
         around(Step::Commit, transaction.commit()).await?;
         let rows = settled.into_iter().map(|row| (row.event_id, row.channel));
@@ -261,6 +265,12 @@ impl Store {
         });
         Ok((known, left.collect()))
     }
+}
+
+/// A worker that settles others of the same keys waited for us, and we for it.
+fn is_deadlock(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "40P01")
 }
 
 /// What was done for each of the events that there are.

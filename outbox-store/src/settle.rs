@@ -10,6 +10,7 @@ use crate::worker::WorkerId;
 use columns::{Columns, settle_columns};
 use outbox_channel::{ChannelName, ErrorClass};
 use sqlx::postgres::PgExecutor;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How a delivery ended.
@@ -202,17 +203,22 @@ fn is_there_already(error: &sqlx::Error) -> bool {
         .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
-/// Lets the next row of each (lane, key) go, after the first has been removed.
+/// Lets the next row of each (lane, key) go, after these rows (lane, key, event) were removed.
 pub(crate) async fn unblock(
     connection: impl PgExecutor<'_>,
-    keys: impl Iterator<Item = (String, String)>,
+    removed: impl Iterator<Item = (String, String, i64)>,
 ) -> Result<(), sqlx::Error> {
-    let keys: std::collections::BTreeSet<_> = keys.collect();
-    if keys.is_empty() {
+    let mut firsts = BTreeMap::new();
+    for (lane, key, event_id) in removed {
+        let first = firsts.entry((lane, key)).or_insert(event_id);
+        *first = event_id.min(*first);
+    }
+    if firsts.is_empty() {
         return Ok(());
     }
+    let (keys, firsts): (Vec<_>, Vec<i64>) = firsts.into_iter().unzip();
     let (lanes, keys): (Vec<String>, Vec<String>) = keys.into_iter().unzip();
-    let unblock = sqlx::query_file!("sql/unblock.sql", &lanes, &keys);
+    let unblock = sqlx::query_file!("sql/unblock.sql", &lanes, &keys, &firsts);
     around(Step::Unblock, unblock.fetch_all(connection))
         .await
         .map(drop)

@@ -18,6 +18,8 @@ impl Run {
     /// comes after these are settled.
     const SHORTEST: usize = 8;
     const LONGEST: usize = 1_000;
+    /// Nobody looks for rows behind.
+    const ALONE: usize = 1;
 
     /// As the statement takes it.
     pub(super) fn length(self) -> i32 {
@@ -25,14 +27,16 @@ impl Run {
     }
 
     /// For the claim after one with so much room, which brought these rows: all that fit when
-    /// there are few keys, and little by little less while others may have found no room.
-    pub(super) fn after(self, room: usize, rows: &[Row]) -> Self {
+    /// there are few keys, and little by little less while others may have found no room. While no
+    /// key comes twice, and none had to be blocked, each row goes alone.
+    pub(super) fn after(self, room: usize, rows: &[Row], has_blocked: bool) -> Self {
         let keys: Vec<&str> = rows.iter().filter_map(Row::key).collect();
         let distinct = keys.iter().copied().collect::<HashSet<_>>().len();
         let next = match distinct {
-            0 => self.0,
+            0 => return self,
             1.. if rows.len() < room => (room - (rows.len() - keys.len())) / distinct,
             1 => self.0,
+            _ if distinct == keys.len() && !has_blocked => return Self(Self::ALONE),
             _ => self.0 - self.0 / 8,
         };
         Self(next.clamp(Self::SHORTEST, Self::LONGEST))

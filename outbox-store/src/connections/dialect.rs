@@ -13,6 +13,9 @@ const SETTINGS: &[(&str, &str)] = &[
     // Shorter than the patience of a worker: a statement that the server itself gives up leaves
     // its connection in order, one that is abandoned keeps it busy.
     ("lock_timeout", "20s"),
+    // Ours never pause. One whose process is stuck, or beyond a link that is dead, must not keep
+    // others from settling the same keys: they wait no longer than this for its locks.
+    ("idle_in_transaction_session_timeout", "10s"),
     // What is asked again and again is planned once, and has an index for it: a plan that was made
     // while the tables were small must not walk over the backlog of the next rush. Where the plan
     // depends on what is asked, see `Store::begin_planned`.

@@ -1,6 +1,6 @@
 //! Leases: how they last, end, and pass on.
 
-use crate::common::{LONG, PATIENCE, fixture, ids, want};
+use crate::common::{LONG, PATIENCE, fixture, ids, lane, run, want};
 use outbox_store::Claimer;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,35 @@ async fn a_heartbeat_prolongs_a_lease_that_holds_and_no_other() {
     assert_eq!(f.store.heartbeat(worker, LONG).await.unwrap(), None);
     assert_eq!(f.store.heartbeat(worker, LONG).await.unwrap(), None);
     assert!(!f.store.workers().await.unwrap()[0].alive);
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_had_to_wait_does_not_revive_a_lease() {
+    let f = fixture().await;
+    let second = Duration::from_secs(1);
+    let (worker, _) = f.store.register_worker("w", second).await.unwrap();
+    let mut other = f.connect().await;
+    let change = format!("BEGIN; UPDATE outbox_workers SET asleep = true WHERE id = {worker}");
+    run(&mut other, &change).await;
+    let waiting = async {
+        f.until_a_session_waits().await;
+        tokio::time::sleep(second).await;
+        run(&mut other, "COMMIT").await;
+    };
+    let (beat, ()) = tokio::join!(f.store.heartbeat(worker, LONG), waiting);
+    assert_eq!(beat.unwrap(), None);
+}
+
+#[tokio::test]
+async fn no_attempt_begins_when_the_lease_has_run_out() {
+    let f = fixture().await;
+    f.enqueue(1).await;
+    let worker = f.worker().await;
+    assert_eq!(f.claim(worker, &want(&[("", 10)])).await.len(), 1);
+    let rows = [(1, lane(""))];
+    assert_eq!(f.store.begin_attempts(worker, &rows).await.unwrap(), rows);
+    f.expire(worker).await;
+    assert_eq!(f.store.begin_attempts(worker, &rows).await.unwrap(), []);
 }
 
 #[tokio::test]

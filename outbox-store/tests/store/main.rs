@@ -15,6 +15,7 @@ mod model;
 mod next_due;
 mod operate;
 mod order;
+mod overlap;
 mod plans;
 mod pooler;
 mod producer;

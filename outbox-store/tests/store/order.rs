@@ -7,7 +7,7 @@ use outbox_store::{Claimed, Claimer, Settlement, Wait, WorkerId};
 const LANES: [(&str, usize); 3] = [("", 100), ("email", 100), ("crm", 100)];
 
 /// Claims until nothing more is to be had.
-async fn claim(f: &Fixture, worker: WorkerId) -> Vec<Claimed> {
+pub(crate) async fn claim(f: &Fixture, worker: WorkerId) -> Vec<Claimed> {
     let mut rows = Vec::new();
     loop {
         let mut claimer = Claimer::default();
@@ -20,7 +20,7 @@ async fn claim(f: &Fixture, worker: WorkerId) -> Vec<Claimed> {
     }
 }
 
-async fn enqueue(f: &Fixture, key: &str, count: u32) {
+pub(crate) async fn enqueue(f: &Fixture, key: &str, count: u32) {
     f.run(&format!(
         "INSERT INTO outbox_events (event_type, payload, key) \
          SELECT 'test', '{{}}', '{key}' FROM generate_series(1, {count})"
@@ -28,14 +28,14 @@ async fn enqueue(f: &Fixture, key: &str, count: u32) {
     .await;
 }
 
-fn keyed(settlement: Settlement) -> Settlement {
+pub(crate) fn keyed(settlement: Settlement) -> Settlement {
     Settlement {
         is_keyed: true,
         ..settlement
     }
 }
 
-async fn settle(f: &Fixture, worker: WorkerId, settlements: &[Settlement]) {
+pub(crate) async fn settle(f: &Fixture, worker: WorkerId, settlements: &[Settlement]) {
     assert_eq!(
         f.store
             .settle(worker, settlements, false)

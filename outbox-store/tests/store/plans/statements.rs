@@ -66,7 +66,7 @@ pub(super) async fn keyed(connection: &mut PgConnection, let_go: u64) -> Vec<Sta
         indexes: BY_KEY,
         // Each, the first two of its key, and those behind it.
         rows: 4 * CLAIMED + LEASED + 12,
-        pages: 14 * CLAIMED,
+        pages: 16 * CLAIMED,
         ..claim_sweep()
     };
     vec![
