@@ -25,28 +25,34 @@ BEGIN
     RETURNS TABLE (freed_event bigint, freed_channel text)
     LANGUAGE plpgsql VOLATILE STRICT SET search_path FROM CURRENT AS $function$
     DECLARE
-        firsts bigint[];
+        firsts     bigint[];
+        is_blocked boolean;
+        unblocked  int;
     BEGIN
         LOOP
             -- Where one is left before what was removed, who removes that will look.
             SELECT array_agg(k.channel), array_agg(k.key), array_agg(k.removed),
-                   array_agg(first.event_id)
-            INTO lanes, keys, removed, firsts
+                   array_agg(first.event_id), bool_or(first.blocked)
+            INTO lanes, keys, removed, firsts, is_blocked
             FROM unnest(lanes, keys, removed) AS k (channel, key, removed)
             CROSS JOIN LATERAL (
-                SELECT s.event_id FROM outbox_queue s
+                SELECT s.event_id, s.blocked FROM outbox_queue s
                 WHERE s.channel = k.channel AND s.key = k.key
                 ORDER BY s.event_id LIMIT 1
             ) first
             WHERE first.event_id > k.removed;
             EXIT WHEN firsts IS NULL;
 
-            RETURN QUERY
-            UPDATE outbox_queue q
-            SET blocked = false
-            FROM unnest(lanes, firsts) AS first (channel, event_id)
-            WHERE q.event_id = first.event_id AND q.channel = first.channel AND q.blocked
-            RETURNING q.event_id, q.channel;
+            IF is_blocked THEN
+                RETURN QUERY
+                UPDATE outbox_queue q
+                SET blocked = false
+                FROM unnest(lanes, firsts) AS first (channel, event_id)
+                WHERE q.event_id = first.event_id AND q.channel = first.channel AND q.blocked
+                RETURNING q.event_id, q.channel;
+                GET DIAGNOSTICS unblocked = ROW_COUNT;
+                EXIT WHEN unblocked = cardinality(firsts);
+            END IF;
 
             -- Locked, it cannot be removed before this is committed. Where it is gone by now, who
             -- removed it may not have seen that those before it were going: look once more.

@@ -105,10 +105,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     SELECT q.ctid
     FROM outbox_queue q
     WHERE q.ctid = ANY (ARRAY(
-        SELECT ctid FROM picked
-        WHERE is_free
-          AND (place > 1
-               OR (channel, key) IN (SELECT channel, key FROM picked WHERE place > 1))))
+        SELECT ctid FROM picked WHERE is_free AND key IS NOT NULL AND $10::int > 1))
       AND q.due_at <= now()
       AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
            AND NOT outbox_worker_is_alive(q.worker))
@@ -121,9 +118,8 @@ WITH RECURSIVE wanted AS MATERIALIZED (
                bool_and(locked.ctid IS NOT NULL)
                    OVER (PARTITION BY picked.channel, picked.key ORDER BY picked.event_id) AS is_next
         FROM picked LEFT JOIN locked USING (ctid)
-        WHERE picked.place > 1
-           OR picked.is_free
-              AND (picked.channel, picked.key) IN (SELECT channel, key FROM picked WHERE place > 1)
+        WHERE picked.key IS NOT NULL AND $10::int > 1
+          AND (picked.place > 1 OR picked.is_free)
     ) run
     WHERE is_next AND place > 1
 ), claimed AS (

@@ -66,7 +66,7 @@ pub(super) async fn keyed(connection: &mut PgConnection, let_go: u64) -> Vec<Sta
         indexes: BY_KEY,
         // Each, the first two of its key, and those behind it.
         rows: 4 * CLAIMED + LEASED + 12,
-        pages: 16 * CLAIMED,
+        pages: 18 * CLAIMED,
         ..claim_sweep()
     };
     vec![
@@ -146,7 +146,8 @@ fn begin_attempts(leased: &Leased) -> Statement {
         begin: BEGIN,
         indexes: BY_EVENT,
         rows: LEASED,
-        pages: 15 * LEASED,
+        // And what it takes to ask for the first time whether a worker is alive.
+        pages: 20 * LEASED,
     }
 }
 
