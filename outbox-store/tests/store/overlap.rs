@@ -37,18 +37,28 @@ async fn remove(connection: &mut PgConnection, event_id: i64) {
     .await;
 }
 
+/// Settles an event, for which it has to wait until the other has committed.
+async fn settle_until_committed(
+    f: &Fixture,
+    worker: WorkerId,
+    event_id: i64,
+    mut other: PgConnection,
+) {
+    let delivered = [keyed(delivered(event_id, "", &["email"]))];
+    let committing = async {
+        f.until_a_session_waits().await;
+        run(&mut other, "COMMIT").await;
+    };
+    tokio::join!(settle(f, worker, &delivered), committing);
+}
+
 #[tokio::test]
 async fn who_removes_the_first_waits_for_who_removes_the_second() {
     let f = fixture().await;
     let (one, _) = first_and_second_are_leased(&f).await;
     let mut second = f.connect().await;
     remove(&mut second, 2).await;
-    let first = [keyed(delivered(1, "", &["email"]))];
-    let committing = async {
-        f.until_a_session_waits().await;
-        run(&mut second, "COMMIT").await;
-    };
-    tokio::join!(settle(&f, one, &first), committing);
+    settle_until_committed(&f, one, 1, second).await;
     assert_eq!(ids(&claim(&f, one).await), [3]);
 }
 
@@ -58,12 +68,7 @@ async fn who_removes_the_second_waits_for_who_has_looked_at_it() {
     let (_, other) = first_and_second_are_leased(&f).await;
     let mut first = f.connect().await;
     remove(&mut first, 1).await;
-    let second = [keyed(delivered(2, "", &["email"]))];
-    let committing = async {
-        f.until_a_session_waits().await;
-        run(&mut first, "COMMIT").await;
-    };
-    tokio::join!(settle(&f, other, &second), committing);
+    settle_until_committed(&f, other, 2, first).await;
     assert_eq!(ids(&claim(&f, other).await), [3]);
 }
 
@@ -77,12 +82,7 @@ async fn cancelling_the_second_while_the_first_is_settled_lets_the_third_go() {
     assert_eq!(ids(&claim(&f, worker).await), [] as [i64; 0]);
     let mut cancelling = f.connect().await;
     remove(&mut cancelling, 2).await;
-    let first = [keyed(delivered(1, "", &["email"]))];
-    let committing = async {
-        f.until_a_session_waits().await;
-        run(&mut cancelling, "COMMIT").await;
-    };
-    tokio::join!(settle(&f, worker, &first), committing);
+    settle_until_committed(&f, worker, 1, cancelling).await;
     assert_eq!(ids(&claim(&f, worker).await), [3]);
 }
 
