@@ -27,19 +27,19 @@ impl Tuning {
         concurrency: 1_000,
         connections: 4,
     };
-    /// Connected as a worker would be.
-    pub(crate) async fn connect(self, url: &str) -> anyhow::Result<Store> {
-        let mut options = StoreOptions::new(url);
-        options.max_connections = self.connections;
-        Ok(Store::connect(&options).await?)
-    }
-
     /// As a worker is set by default.
     pub(crate) const DEFAULT: Self = Self {
         batch_size: 100,
         concurrency: 256,
         connections: 10,
     };
+
+    /// Connected as a worker would be.
+    pub(crate) async fn connect(self, url: &str) -> anyhow::Result<Store> {
+        let mut options = StoreOptions::new(url);
+        options.max_connections = self.connections;
+        Ok(Store::connect(&options).await?)
+    }
 
     fn options(self) -> WorkerOptions {
         WorkerOptions {

@@ -189,7 +189,7 @@ pub(crate) fn write(bench: &Bench, machine: &Machine, section: &Section) -> anyh
     overview(&folder)
 }
 
-/// The rows that have a target, each with its section's name and what it is compared with.
+/// The rows that have a target, each named with its section.
 fn with_targets(sections: &[&Section]) -> Vec<Row> {
     let rows = sections
         .iter()

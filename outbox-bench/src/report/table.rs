@@ -159,9 +159,9 @@ impl fmt::Display for Machine {
         let (p50, p99) = (self.commit_ms_p50, self.commit_ms_p99);
         write!(
             f,
-            "{date}, Outbox {outbox} at {commit}{build}, PostgreSQL {postgresql}, {cores} cores ({processor}), \
-             {memory}, {system}; a one-row commit takes {p50:.2} ms (p99 {p99:.2}); load at the \
-             start {load}"
+            "{date}, Outbox {outbox} at {commit}{build}, PostgreSQL {postgresql}, {cores} cores \
+             ({processor}), {memory}, {system}; a one-row commit takes {p50:.2} ms (p99 {p99:.2}); \
+             load at the start {load}"
         )
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn keyed(settlement: Settlement) -> Settlement {
     }
 }
 
-pub(crate) async fn settle(f: &Fixture, worker: WorkerId, settlements: &[Settlement]) {
+async fn settle(f: &Fixture, worker: WorkerId, settlements: &[Settlement]) {
     assert_eq!(
         f.store
             .settle(worker, settlements, false)

@@ -104,7 +104,7 @@ impl Fixture {
 
     /// Settles what `other` has changed in an open transaction, which it commits once the settle
     /// waits for it. Returns what was lost.
-    async fn settle_while_others_commit(
+    pub(crate) async fn settle_while_others_commit(
         &self,
         worker: WorkerId,
         settlements: &[Settlement],
