@@ -62,7 +62,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
                       AND q.due_at <= now()
                       AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
                            AND NOT outbox_worker_is_alive(q.worker))
-                    FOR UPDATE OF q SKIP LOCKED
+                    FOR NO KEY UPDATE OF q SKIP LOCKED
                 ) freed
                 UNION ALL
                 SELECT next.* FROM lane
@@ -77,7 +77,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
                            AND NOT outbox_worker_is_alive(q.worker))
                     ORDER BY q.due_at, q.event_id
                     LIMIT 1000
-                    FOR UPDATE SKIP LOCKED
+                    FOR NO KEY UPDATE SKIP LOCKED
                 ) next
             ) met
             OFFSET 0
@@ -109,7 +109,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
       AND q.due_at <= now()
       AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
            AND NOT outbox_worker_is_alive(q.worker))
-    FOR UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
 ), behind AS MATERIALIZED (
     -- Right behind the first of their key, without a gap.
     SELECT ctid
