@@ -11,7 +11,7 @@
 -- statement began, and, since a worker may have registered and claimed meanwhile, not now either.
 -- Of a key, only the first row of a lane may be taken, and with it those right behind it. Rows
 -- that have to wait for another of their key are marked blocked, which takes them out of the
--- index that claims read; whoever removes the first of a key unblocks the next (0004_unblock.sql).
+-- index that claims read; whoever removes the first of a key unblocks the next (0005_unblock.sql).
 WITH RECURSIVE wanted AS MATERIALIZED (
     SELECT w.channel, w.room
     FROM unnest($2::text[], $3::int[]) AS w (channel, room)
@@ -43,15 +43,15 @@ WITH RECURSIVE wanted AS MATERIALIZED (
             WHERE l.channel = wanted.channel AND NOT $4
         )
         -- Row by row, so that no more are locked than there is room for.
-        SELECT run.ctid, met.channel, met.key, run.event_id, run.place, run.is_free
+        SELECT run.ctid, met.channel, met.key, run.event_id, run.place, run.is_free, met.previous
         FROM (
-            -- Backwards from it: where many of its key were removed, it stands right behind another
-            -- that waits, and what is dead but still in the index is walked over for the first only.
-            SELECT met.*, met.key IS NULL OR (
+            -- The one before it, and not the first of its key: where many of that were removed, what
+            -- is dead but still in the index is not walked over for those that have to wait.
+            SELECT met.*, CASE WHEN met.key IS NOT NULL THEN (
                        SELECT s.event_id FROM outbox_queue s
                        WHERE s.channel = met.channel AND s.key = met.key
                          AND s.event_id < met.event_id
-                       ORDER BY s.event_id DESC LIMIT 1) IS NULL AS is_free
+                       ORDER BY s.event_id DESC LIMIT 1) END AS previous
             FROM (
                 SELECT freed.* FROM (
                     SELECT q.ctid, q.event_id, q.channel, q.key
@@ -83,7 +83,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
             OFFSET 0
         ) met
         CROSS JOIN LATERAL (
-            SELECT met.ctid, met.event_id, 1 AS place, met.is_free
+            SELECT met.ctid, met.event_id, 1 AS place, met.previous IS NULL AS is_free
             UNION ALL
             -- The first of a key brings those behind it, whatever state they are in.
             (SELECT s.ctid, s.event_id, 2,
@@ -91,7 +91,7 @@ WITH RECURSIVE wanted AS MATERIALIZED (
                     AND (s.worker IS NULL OR s.worker <> ALL ((SELECT ids FROM alive)::int[])
                          AND NOT outbox_worker_is_alive(s.worker))
              FROM outbox_queue s
-             WHERE met.is_free AND met.key IS NOT NULL
+             WHERE met.previous IS NULL AND met.key IS NOT NULL
                AND s.channel = met.channel AND s.key = met.key AND s.event_id > met.event_id
              ORDER BY s.event_id
              LIMIT $10::int - 1)
@@ -112,9 +112,9 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED
 ), behind AS MATERIALIZED (
     -- Right behind the first of their key, without a gap.
-    SELECT ctid
+    SELECT ctid, channel, event_id
     FROM (
-        SELECT picked.ctid, picked.place,
+        SELECT picked.ctid, picked.place, picked.channel, picked.event_id,
                bool_and(locked.ctid IS NOT NULL)
                    OVER (PARTITION BY picked.channel, picked.key ORDER BY picked.event_id) AS is_next
         FROM picked LEFT JOIN locked USING (ctid)
@@ -130,29 +130,32 @@ WITH RECURSIVE wanted AS MATERIALIZED (
                         || ARRAY(SELECT ctid FROM behind))
     RETURNING q.*
 ), waiting AS MATERIALIZED (
-    SELECT ctid, channel, key FROM picked
+    SELECT ctid, channel, previous FROM picked
     WHERE place = 1 AND NOT is_free AND ctid NOT IN (SELECT ctid FROM behind)
+), locked_here AS MATERIALIZED (
+    SELECT channel, event_id FROM picked WHERE place = 1
+    UNION ALL
+    SELECT channel, event_id FROM behind
 ), held_up AS MATERIALIZED (
-    -- The first of the key is locked, so that nobody removes it, and looks for the next to
-    -- unblock, before these are marked. One that is taken here is locked already.
-    SELECT q.channel, q.key
-    FROM (SELECT channel, key FROM waiting
-          EXCEPT SELECT channel, key FROM picked WHERE place = 1 AND is_free) keys
-    CROSS JOIN LATERAL (
-        SELECT s.event_id FROM outbox_queue s
-        WHERE s.channel = keys.channel AND s.key = keys.key
-        ORDER BY s.event_id LIMIT 1
-    ) first
-    JOIN outbox_queue q ON q.channel = keys.channel AND q.event_id = first.event_id
-    FOR KEY SHARE OF q SKIP LOCKED
+    -- The one before is locked, so that nobody removes it, and looks for the next to unblock,
+    -- before these are marked.
+    SELECT q.channel, q.event_id
+    FROM outbox_queue q
+    WHERE q.event_id = ANY (ARRAY(
+        SELECT event_id
+        FROM (SELECT channel, previous AS event_id FROM waiting
+              EXCEPT SELECT channel, event_id FROM locked_here) before))
+      -- What is joined by OR is looked up by hash, whatever the planner believes.
+      AND ($1 IS NULL
+           OR (q.channel, q.event_id) IN (SELECT channel, previous FROM waiting))
+    FOR KEY SHARE SKIP LOCKED
 ), blocked AS (
     UPDATE outbox_queue q
     SET blocked = true
     WHERE q.ctid = ANY (ARRAY(
         SELECT ctid FROM waiting
-        -- Two, since what is joined by OR is looked up by hash.
-        WHERE (channel, key) IN (SELECT channel, key FROM picked WHERE place = 1 AND is_free)
-           OR (channel, key) IN (SELECT channel, key FROM held_up)))
+        WHERE (channel, previous) IN (SELECT channel, event_id FROM locked_here)
+           OR (channel, previous) IN (SELECT channel, event_id FROM held_up)))
     RETURNING q.event_id
 ), occupied AS MATERIALIZED (
     -- Channels in whose own lane some keyed row waits; nearly always none.

@@ -83,7 +83,7 @@ WITH removed AS (
          AS l (event_id, lane, channel, attempt, wait, keep, unknown)
     JOIN held ON held.event_id = l.event_id AND held.channel = l.lane
     ON CONFLICT (event_id, channel) DO NOTHING
-    RETURNING event_id
+    RETURNING event_id, channel
 ), failed AS (
     INSERT INTO outbox_attempts
         (event_id, channel, attempt, duration_ms, class, code, message, answer, finished_at)
@@ -113,8 +113,9 @@ SELECT false, freed.*
 FROM (
     SELECT array_agg(channel) AS lanes, array_agg(key) AS keys, array_agg(first) AS removed
     FROM (SELECT channel, key, min(event_id) AS first FROM removed
-          -- Not before what is left to do has come back.
-          WHERE key IS NOT NULL AND (SELECT count(*) FROM requeued) >= 0
+          -- What has come back is not gone.
+          WHERE key IS NOT NULL
+            AND (event_id, channel) NOT IN (SELECT event_id, channel FROM requeued)
           GROUP BY channel, key) keys
 ) done
 CROSS JOIN LATERAL outbox_unblock(done.lanes, done.keys, done.removed) freed

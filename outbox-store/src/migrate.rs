@@ -36,6 +36,11 @@ const MIGRATIONS: &[Migration] = &[
         file: "0004_unblock.sql",
         sql: include_str!("../../migrations/0004_unblock.sql"),
     },
+    Migration {
+        version: 5,
+        file: "0005_unblock.sql",
+        sql: include_str!("../../migrations/0005_unblock.sql"),
+    },
 ];
 
 /// What a database has and what it lacks.

@@ -2,6 +2,7 @@
 
 use crate::common::{Fixture, fixture, ids, lane, run, want};
 use crate::order::{claim, enqueue, keyed};
+use crate::plans::begin_claim;
 use crate::settle::{delivered, outcome, settlement};
 use outbox_store::{Replay, ResultStatus, Settlement, WorkerId};
 use sqlx::postgres::PgConnection;
@@ -85,6 +86,27 @@ async fn cancelling_the_second_while_the_first_is_settled_lets_the_third_go() {
     assert_eq!(ids(&claim(&f, worker).await), [3]);
 }
 
+/// Claims lock what they meet, also what has to wait; they never remove it.
+#[tokio::test]
+async fn letting_the_next_go_does_not_wait_for_a_claim_that_looks_at_it() {
+    let f = fixture().await;
+    let (one, other) = (f.worker().await, f.worker().await);
+    enqueue(&f, "a", 1).await;
+    assert_eq!(ids(&claim(&f, one).await), [1]);
+    enqueue(&f, "a", 1).await;
+    let (mut settling, mut claiming) = (f.connect().await, f.connect().await);
+    run(
+        &mut settling,
+        "SET lock_timeout = '5s'; BEGIN; DELETE FROM outbox_queue WHERE event_id = 1",
+    )
+    .await;
+    begin_claim(&mut claiming, other).await;
+    let unblock = "SELECT outbox_unblock(ARRAY[''], ARRAY['a'], ARRAY[1]::bigint[]); COMMIT";
+    run(&mut settling, unblock).await;
+    run(&mut claiming, "COMMIT").await;
+    assert_eq!(ids(&claim(&f, other).await), [2]);
+}
+
 /// What an older version has left behind, the migration lets go.
 #[tokio::test]
 async fn a_row_that_waits_for_nobody_is_let_go_by_the_migration() {
@@ -92,7 +114,7 @@ async fn a_row_that_waits_for_nobody_is_let_go_by_the_migration() {
     enqueue(&f, "a", 2).await;
     f.run(
         "UPDATE outbox_queue SET blocked = true;
-         DELETE FROM outbox_migrations WHERE version = 4;
+         DELETE FROM outbox_migrations WHERE version >= 4;
          DROP FUNCTION outbox_unblock(text[], text[], bigint[]);
          CREATE FUNCTION outbox_unblock(lanes text[], keys text[]) RETURNS void
          LANGUAGE sql AS $$ $$",

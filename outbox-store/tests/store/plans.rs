@@ -7,6 +7,7 @@ mod statements;
 
 use crate::common::{Fixture, fixture, one, run};
 use crate::explain::{BEGIN, Plan, explain};
+use outbox_store::WorkerId;
 use sqlx::postgres::PgConnection;
 use statements::{FIRST_LEASED, LANE, LEASED, Statement};
 
@@ -194,6 +195,36 @@ async fn with_keys_and_the_statistics_of_empty_tables() {
     }
 }
 
+/// Of a key that had many events while an old snapshot is open: they are removed, and all are still
+/// in the index.
+#[tokio::test]
+async fn what_is_gone_of_a_key_is_not_walked_over() {
+    let f = fixture().await;
+    f.stop_autovacuum().await;
+    f.two_workers().await;
+    let mut other = f.connect().await;
+    run(
+        &mut other,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM outbox_queue",
+    )
+    .await;
+    f.run(&format!(
+        "INSERT INTO outbox_queue (event_id, due_at, key, blocked)
+         SELECT n, now(), {}, true FROM generate_series(1, 50000) n;
+         DELETE FROM outbox_queue",
+        ONE.sql
+    ))
+    .await;
+    f.fill_keyed(ONE).await;
+    // No claim has met these.
+    f.run(&format!(
+        "UPDATE outbox_queue SET blocked = false WHERE event_id < {}; ANALYZE",
+        FIRST_LEASED + 2 * LEASED
+    ))
+    .await;
+    check_all(&f, Some(ONE), "after 50,000 of the key").await;
+}
+
 /// So these tests would find out.
 #[tokio::test]
 async fn a_statement_without_one_of_its_indexes_is_complained_about() {
@@ -285,6 +316,13 @@ pub(crate) async fn claims_of(f: &Fixture, rows: usize) -> Plan {
     let mut connection = f.connect_as_the_store().await;
     claim.prepare(&mut connection).await;
     claim.plan(&mut connection).await
+}
+
+/// A claim by that worker, in a transaction that goes on.
+pub(crate) async fn begin_claim(connection: &mut PgConnection, worker: WorkerId) {
+    let claim = statements::claim_of(&worker.to_string(), 100);
+    claim.prepare(connection).await;
+    run(connection, &format!("BEGIN; {}", claim.execute())).await;
 }
 
 /// By the index also for applications that connected when the table was small.
