@@ -8,7 +8,7 @@ use crate::settler::settle_all;
 use crate::shared::Shared;
 use crate::summary::Summary;
 use crate::trouble::{Trouble, within};
-use outbox_store::{Claimer, Lane, StoreError, Wanted};
+use outbox_store::{Claimed, Claimer, Lane, StoreError, Wanted};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ pub(crate) struct Shift {
     /// Writes outcomes down and keeps the lease up, until there is nothing left to write.
     desk: JoinHandle<()>,
     last_claim: Instant,
+    /// The last claim took as much as it could, all of one key, and there is nothing else.
+    took_one_key: bool,
     /// A claim has ended without our knowing what it brought.
     is_claim_lost: bool,
     _stop_when_dropped: DropGuard,
@@ -57,6 +59,12 @@ struct Wishes {
 }
 
 impl Shift {
+    /// After a claim that took as much as it could, and all of one key, so long is waited for that
+    /// to be settled: a claim ahead would meet more of the same, which it cannot have.
+    const SAME_KEY: Duration = Duration::from_millis(50);
+    /// A claim of less costs too little to be spared.
+    const MANY: usize = 50;
+
     pub(crate) fn begin(shared: Arc<Shared>, options: &WorkerOptions) -> Self {
         let max_unsettled = options.concurrency + Outlet::BATCHES_AHEAD * options.batch_size;
         let (finished, outcomes) = mpsc::unbounded_channel();
@@ -71,6 +79,7 @@ impl Shift {
             max_unsettled,
             last_claim: Instant::now(),
             is_claim_lost: false,
+            took_one_key: false,
             _stop_when_dropped: shared.stopping.clone().drop_guard(),
             shared,
         }
@@ -94,6 +103,10 @@ impl Shift {
         if !is_worth_it && self.last_claim.elapsed() < Outlet::GATHER {
             return Ok(Claim::PutOff);
         }
+        let is_under_way = self.shared.unsettled.load(Ordering::Relaxed) > 0;
+        if self.took_one_key && is_under_way && self.last_claim.elapsed() < Self::SAME_KEY {
+            return Ok(Claim::PutOff);
+        }
         self.last_claim = Instant::now();
         let is_sweep_put_off = !self.claimer.sweep_due_in().is_zero();
         let load = within(self.shared.patience, self.claim_rows(&wanted, true)).await?;
@@ -104,6 +117,8 @@ impl Shift {
             wanted.room > 0 && taken >= wanted.room.min(1_000)
         };
         let is_full = wanted.iter().any(took_all) || count >= 1_000 || self.claimer.was_cut();
+        self.took_one_key =
+            !is_under_way && is_full && count >= Self::MANY && is_one_key(&load.rows);
         self.take_in(load).await;
         if is_full {
             return Ok(Claim::Full);
@@ -288,6 +303,11 @@ impl Shift {
         }
         self.shared.counters.take()
     }
+}
+
+fn is_one_key(rows: &[Claimed]) -> bool {
+    let first = rows.first().and_then(|row| row.event.key.as_ref());
+    first.is_some() && rows.iter().all(|row| row.event.key.as_ref() == first)
 }
 
 /// Until all outcomes are written, keeps up the lease under which they are; then ends it.
