@@ -21,8 +21,9 @@ BEGIN
     -- it and are still in the index.
     --
     -- Others may be removing rows of the same key this very moment. Who has removed an earlier one
-    -- looks ahead and waits for who is removing a later one, never the other way round: so the
-    -- last of them to commit has seen what the others did.
+    -- looks ahead and waits for who is removing a later one: so the last of them to commit has seen
+    -- what the others did. Where the rows of two are interleaved each waits for the other, and the
+    -- one that PostgreSQL ends is tried again.
     CREATE OR REPLACE FUNCTION outbox_unblock(lanes text[], keys text[], removed bigint[])
     RETURNS TABLE (freed_event bigint, freed_channel text)
     LANGUAGE plpgsql VOLATILE STRICT SET search_path FROM CURRENT AS $function$
