@@ -30,7 +30,7 @@ pub(crate) struct Shift {
     /// Writes outcomes down and keeps the lease up, until there is nothing left to write.
     desk: JoinHandle<()>,
     last_claim: Instant,
-    /// The last claim took as much as it could, all of one key, and there is nothing else.
+    /// The last claim took as much as it could, all of one key, and nothing else was under way.
     took_one_key: bool,
     /// A claim has ended without our knowing what it brought.
     is_claim_lost: bool,
