@@ -8,7 +8,7 @@ use crate::shared::Shared;
 use crate::shift::{Claim, Shift};
 use crate::summary::{Counters, Summary};
 use crate::trouble::{Backoff, Trouble, within};
-use crate::wake::{Bell, Ears};
+use crate::wake::Ears;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// Cycle after cycle until the worker is stopping.
 pub(crate) async fn work(shift: &mut Shift, options: &WorkerOptions) {
     let shared = Arc::clone(&shift.shared);
-    let mut ears = Ears::new(shared.store.clone());
-    let mut outlook = Outlook::new(options.poll_interval);
+    let mut outlook = Outlook::new(&shared, options.poll_interval);
     let mut pruner = Pruner::new(shared.store.clone(), options.retention);
     let mut backoff = Backoff::up_to(LONGEST_RETRY);
     let mut report = Report::new();
@@ -59,8 +58,8 @@ pub(crate) async fn work(shift: &mut Shift, options: &WorkerOptions) {
         }
         tokio::select! {
             () = shared.stopping.cancelled() => {}
-            is_called = next.wait(&shared, &mut ears) => {
-                outlook.is_called = is_called || !ears.are_open();
+            is_called = next.wait(&shared, &mut outlook.ears) => {
+                outlook.is_called = is_called || !outlook.ears.are_open();
             }
         }
     }
@@ -74,12 +73,12 @@ async fn cycle(shift: &mut Shift, outlook: &mut Outlook) -> Result<Next, Trouble
         Claim::NoRoom => Ok(Next::Progress(LOOK)),
         Claim::PutOff => Ok(Next::Progress(Outlet::GATHER)),
         Claim::Full => {
-            outlook.bell.full_claim(&shared).await?;
+            outlook.ears.full_claim().await;
             shared.pulse.fine(Duty::Claims);
             Ok(Next::AtOnce)
         }
         Claim::Short(sweep) => {
-            if outlook.bell.short_claim(&shared).await? {
+            if outlook.ears.short_claim().await {
                 return Ok(Next::AtOnce);
             }
             let next = outlook.look_ahead(shift).await?;
@@ -94,7 +93,7 @@ async fn cycle(shift: &mut Shift, outlook: &mut Outlook) -> Result<Next, Trouble
 
 /// What a worker without work knows about when there will be some.
 struct Outlook {
-    bell: Bell,
+    ears: Ears,
     poll_interval: Duration,
     /// Nothing falls due before, as far as the last look ahead could tell.
     quiet_until: Instant,
@@ -110,9 +109,9 @@ impl Outlook {
     /// Nobody calls when another worker dies with a retry that it meant to wake for.
     const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-    fn new(poll_interval: Duration) -> Self {
+    fn new(shared: &Shared, poll_interval: Duration) -> Self {
         Self {
-            bell: Bell::default(),
+            ears: Ears::new(shared.store.clone()),
             poll_interval,
             quiet_until: Instant::now(),
             looked: Instant::now(),

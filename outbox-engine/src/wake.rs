@@ -1,9 +1,8 @@
 //! When a worker that found nothing to do looks again.
 
-use crate::shared::Shared;
-use crate::trouble::{News, Outage, Trouble, within};
+use crate::trouble::{News, Outage, within};
 use futures_util::FutureExt;
-use outbox_store::{Lane, Listener, Store, WorkerId};
+use outbox_store::{Lane, Listener, Store};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -66,60 +65,20 @@ impl Freed {
     }
 }
 
-/// What producers have been told: whether to wake this worker.
-#[derive(Debug, Default)]
-pub(crate) struct Bell {
-    told: Option<(WorkerId, bool)>,
-    full_claims: u32,
-}
-
-impl Bell {
-    /// While claims come back full, so many in a row, producers need not wake this worker.
-    const BUSY_AFTER: u32 = 3;
-
-    /// A claim took all it could.
-    pub(crate) async fn full_claim(&mut self, shared: &Shared) -> Result<(), Trouble> {
-        self.full_claims = self.full_claims.saturating_add(1);
-        if self.full_claims >= Self::BUSY_AFTER {
-            self.tell(shared, false).await?;
-        }
-        Ok(())
-    }
-
-    /// A claim left nothing. True when producers hear only now that the worker sleeps: then
-    /// something may have come before.
-    pub(crate) async fn short_claim(&mut self, shared: &Shared) -> Result<bool, Trouble> {
-        self.full_claims = 0;
-        self.tell(shared, true).await
-    }
-
-    async fn tell(&mut self, shared: &Shared, asleep: bool) -> Result<bool, Trouble> {
-        if !shared.store.can_listen() {
-            // Producers would pay for calls that nobody hears.
-            return Ok(false);
-        }
-        let news = (shared.lease.current().worker, asleep);
-        // A new worker counts as awake.
-        if self.told.unwrap_or((news.0, false)) == news {
-            return Ok(false);
-        }
-        within(shared.patience, shared.store.set_asleep(news.0, asleep)).await?;
-        self.told = Some(news);
-        Ok(true)
-    }
-}
-
-/// Listens for producers' calls, as long as there is a connection for it; without one the poll
-/// interval has to do.
+/// Listens for producers' calls, and tells them whether to call, as long as there is a connection
+/// for it; without one the poll interval has to do.
 pub(crate) struct Ears {
     store: Store,
     listener: Option<Listener>,
     next_try: Instant,
     deaf: Outage,
+    full_claims: u32,
 }
 
 impl Ears {
     const RETRY: Duration = Duration::from_secs(5);
+    /// While claims come back full, so many in a row, producers need not wake this worker.
+    const BUSY_AFTER: u32 = 3;
 
     pub(crate) fn new(store: Store) -> Self {
         Self {
@@ -127,12 +86,43 @@ impl Ears {
             listener: None,
             next_try: Instant::now(),
             deaf: Outage::default(),
+            full_claims: 0,
         }
     }
 
     /// Whether calls are heard.
     pub(crate) fn are_open(&self) -> bool {
         self.listener.is_some()
+    }
+
+    /// A claim took all it could.
+    pub(crate) async fn full_claim(&mut self) {
+        self.full_claims = self.full_claims.saturating_add(1);
+        if self.full_claims >= Self::BUSY_AFTER {
+            self.tell(false).await;
+        }
+    }
+
+    /// A claim left nothing. True when producers hear only now that the worker sleeps: then
+    /// something may have come before.
+    pub(crate) async fn short_claim(&mut self) -> bool {
+        self.full_claims = 0;
+        self.tell(true).await
+    }
+
+    /// Without a listener producers would pay for calls that nobody hears.
+    async fn tell(&mut self, asleep: bool) -> bool {
+        let Some(listener) = &mut self.listener else {
+            return false;
+        };
+        match within(Self::RETRY, listener.set_asleep(asleep)).await {
+            Ok(is_news) => is_news,
+            Err(trouble) => {
+                self.next_try = Instant::now() + Self::RETRY;
+                self.is_deaf(&trouble.sentence());
+                false
+            }
+        }
     }
 
     /// Returns when a call came or may have been lost.
@@ -150,11 +140,11 @@ impl Ears {
         }
         if let Err(error) = heard {
             self.is_deaf(&error.sentence());
-            self.listener = None;
         }
     }
 
     fn is_deaf(&mut self, error: &str) {
+        self.listener = None;
         if let Some(News { lasting, failures }) = self.deaf.goes_on() {
             tracing::warn!(error, failures, ?lasting, "not listening, polling only");
         }

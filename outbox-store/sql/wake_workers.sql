@@ -1,3 +1,2 @@
--- As the trigger on outbox_events does for new events.
+-- As the trigger on outbox_events does, without asking whether anybody sleeps: these are few.
 SELECT pg_notify(left('outbox:' || current_schema(), 63), '')::text
-FROM outbox_workers WHERE asleep AND alive_until > now() LIMIT 1

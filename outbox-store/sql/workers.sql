@@ -1,2 +1,2 @@
-SELECT id, name, started_at, asleep, alive_until > now() AS "alive!"
+SELECT id, name, started_at, alive_until > now() AS "alive!"
 FROM outbox_workers ORDER BY id

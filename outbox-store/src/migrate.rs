@@ -41,6 +41,11 @@ const MIGRATIONS: &[Migration] = &[
         file: "0005_unblock.sql",
         sql: include_str!("../../migrations/0005_unblock.sql"),
     },
+    Migration {
+        version: 6,
+        file: "0006_producers.sql",
+        sql: include_str!("../../migrations/0006_producers.sql"),
+    },
 ];
 
 /// What a database has and what it lacks.

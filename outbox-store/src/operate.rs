@@ -310,7 +310,7 @@ pub(crate) async fn wake_workers(
     transaction: &mut PgTransaction<'static>,
 ) -> Result<(), sqlx::Error> {
     let wake = sqlx::query_file!("sql/wake_workers.sql");
-    around(Step::WakeWorkers, wake.fetch_optional(&mut **transaction))
+    around(Step::WakeWorkers, wake.fetch_one(&mut **transaction))
         .await
         .map(drop)
 }

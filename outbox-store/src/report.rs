@@ -44,8 +44,6 @@ pub struct WorkerState {
     pub name: String,
     /// When it registered.
     pub started_at: DateTime<Utc>,
-    /// Whether producers have to wake it.
-    pub asleep: bool,
     /// Whether its lease holds.
     pub alive: bool,
 }

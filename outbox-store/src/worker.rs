@@ -52,18 +52,6 @@ impl Store {
             .map_err(StoreError::during("prolong the worker's lease"))
     }
 
-    /// Whether producers are to wake this worker: each of their commits then pays for a NOTIFY.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn set_asleep(&self, worker: WorkerId, asleep: bool) -> Result<(), StoreError> {
-        let set = sqlx::query_file!("sql/set_asleep.sql", worker.0, asleep);
-        around(Step::Asleep, set.execute(&self.pool))
-            .await
-            .map(drop)
-            .map_err(StoreError::during("say whether the worker sleeps"))
-    }
-
     /// The worker is gone. What it may still hold is free at once.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! What an event costs the application that writes it.
 
 use crate::bench::Bench;
-use crate::database::{Database, PAYLOAD_BYTES, payload};
+use crate::database::{PAYLOAD_BYTES, payload};
 use crate::report::{Row, Section};
 use crate::stats::Spread;
-use outbox_store::{Store, WorkerId};
+use outbox_store::Listener;
 use sqlx::postgres::PgPool;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -41,15 +42,15 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Section> {
     for _ in 0..bench.run.repeat {
         let database = bench.database().await?;
         database.run(PLAIN).await?;
-        let sleeper = Sleeper::register(&database).await?;
+        let store = database.store(1).await?;
+        let mut listener = store.listen().await?;
         for (rates, connections) in single.iter_mut().zip(CONNECTIONS) {
             let pool = crate::pool::connect(&database.url, connections).await?;
             for _ in 0..ROUNDS {
                 rates.plain.push(insert(&pool, INTO_PLAIN, time).await?);
                 rates.awake.push(insert(&pool, INTO_OURS, time).await?);
-                sleeper.sleep(true).await?;
-                rates.asleep.push(insert(&pool, INTO_OURS, time).await?);
-                sleeper.sleep(false).await?;
+                let inserts = insert(&pool, INTO_OURS, time);
+                rates.asleep.push(asleep(&mut listener, inserts).await?);
             }
             pool.close().await;
         }
@@ -70,8 +71,8 @@ fn section(single: [Rates; 3], bulk_plain: Vec<f64>, bulk_ours: Vec<f64>) -> Sec
         "What an event costs the producer",
         format!(
             "INSERT into outbox_events, one row per transaction, against the same INSERT into a \
-             table that lacks only our trigger; a worker is registered, and awake or asleep (then \
-             each commit notifies). Bulk: {BULK} rows per statement."
+             table that lacks only our trigger; a worker listens, and is awake or asleep (then each \
+             commit notifies). Bulk: {BULK} rows per statement."
         ),
     );
     let rate = |what: String, rates: Vec<f64>| Row::new(what, "events/s", Spread::of(rates));
@@ -94,27 +95,21 @@ fn section(single: [Rates; 3], bulk_plain: Vec<f64>, bulk_ours: Vec<f64>) -> Sec
     section
 }
 
-/// A worker that does nothing but sleep.
-struct Sleeper {
-    store: Store,
-    worker: WorkerId,
-}
-
-impl Sleeper {
-    async fn register(database: &Database) -> anyhow::Result<Self> {
-        let store = database.store(1).await?;
-        let (worker, _) = store
-            .register_worker("sleeper", Duration::from_hours(1))
-            .await?;
-        let mut listener = store.listen().await?;
-        // Ends when the database is dropped.
-        tokio::spawn(async move { while listener.heard().await.is_ok() {} });
-        Ok(Self { store, worker })
-    }
-
-    async fn sleep(&self, asleep: bool) -> anyhow::Result<()> {
-        Ok(self.store.set_asleep(self.worker, asleep).await?)
-    }
+/// What comes of `work` while a worker sleeps, which hears all calls and goes on sleeping.
+async fn asleep<T>(
+    listener: &mut Listener,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    listener.set_asleep(true).await?;
+    let mut work = pin!(work);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            heard = listener.heard() => heard?,
+        }
+    };
+    listener.set_asleep(false).await?;
+    done
 }
 
 /// How often per second a statement runs over all of the pool's connections.

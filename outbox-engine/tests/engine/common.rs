@@ -245,6 +245,10 @@ impl Fixture {
 
     /// Waits until a query says true.
     pub(crate) async fn until(&self, query: &'static str) {
+        self.until_within(PATIENCE, query).await;
+    }
+
+    pub(crate) async fn until_within(&self, patience: Duration, query: &'static str) {
         let waiting = async {
             loop {
                 // The server may be on its way down or up.
@@ -255,7 +259,7 @@ impl Fixture {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, waiting).await.expect(query);
+        tokio::time::timeout(patience, waiting).await.expect(query);
     }
 }
 
@@ -275,6 +279,11 @@ pub(crate) async fn open(url: &str) -> Store {
 
 pub(crate) const DELIVERED: &str =
     "SELECT count(*) FROM outbox_deliveries WHERE status = 'delivered'";
+
+/// Whether producers would call anybody.
+pub(crate) const ASLEEP: &str = "SELECT EXISTS (SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = 1868722040 AND mode = 'ShareLock' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
 
 /// A worker that runs until it is told to stop; it stops when this is dropped.
 pub(crate) struct Running {

@@ -1,7 +1,7 @@
 //! Workers behind PgBouncer in transaction mode.
 
 use crate::channels::Recorder;
-use crate::common::{DELIVERED, Fixture, Running, any, fan_out, open, options, spec};
+use crate::common::{ASLEEP, DELIVERED, Fixture, Running, any, fan_out, open, options, spec};
 use crate::log::Log;
 use outbox_engine::{Router, Worker, WorkerOptions};
 use outbox_sandbox::postgres::{PgBouncer, SandboxError};
@@ -53,8 +53,11 @@ async fn workers_share_a_few_sessions() {
         fixture.write(&event).await;
     }
     fixture.until_settled().await;
-    let asleep = "SELECT count(*) FROM outbox_workers WHERE asleep";
-    assert_eq!(fixture.count(asleep).await, 0, "nobody would hear a call");
+    let is_asleep: bool = sqlx::query_scalar(ASLEEP)
+        .fetch_one(&fixture.pool)
+        .await
+        .unwrap();
+    assert!(!is_asleep, "nobody would hear a call");
     one.stop().await;
     other.stop().await;
     assert_eq!(fixture.count(DELIVERED).await, 400);

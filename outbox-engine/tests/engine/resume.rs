@@ -1,16 +1,14 @@
 //! A channel that is resumed while everybody sleeps.
 
 use crate::channels::accepting;
-use crate::common::{DELIVERED, Fixture, Running, name, spec, without_polling};
+use crate::common::{ASLEEP, DELIVERED, Fixture, Running, name, spec, without_polling};
 
 #[tokio::test]
 async fn resuming_a_channel_wakes_who_sleeps() {
     let fixture = Fixture::new().await;
     let worker = fixture.worker_with(without_polling(), vec![spec("email", accepting())]);
     let running = Running::start(worker);
-    fixture
-        .until("SELECT bool_or(asleep) FROM outbox_workers")
-        .await;
+    fixture.until(ASLEEP).await;
     let (store, email) = (&fixture.store, name("email"));
     assert!(store.pause_channel(&email, true).await.unwrap());
     fixture.enqueue("email", 20).await;

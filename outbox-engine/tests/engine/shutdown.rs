@@ -2,7 +2,8 @@
 
 use crate::channels::{Gate, accepting};
 use crate::common::{
-    DELIVERED, Fixture, PATIENCE, Running, any, fan_out, open, options, spec, without_polling,
+    ASLEEP, DELIVERED, Fixture, PATIENCE, Running, any, fan_out, open, options, spec,
+    without_polling,
 };
 use outbox_engine::{Health, OnAmbiguous, Router, Worker, WorkerOptions};
 use outbox_sandbox::proxy::{Direction, TcpProxy};
@@ -93,9 +94,7 @@ async fn an_idle_worker_stops_at_once() {
     let fixture = Fixture::new().await;
     let channels = vec![spec("email", accepting())];
     let running = Running::start(fixture.worker_with(without_polling(), channels));
-    fixture
-        .until("SELECT bool_or(asleep) FROM outbox_workers")
-        .await;
+    fixture.until(ASLEEP).await;
     let begun = Instant::now();
     running.stop().await;
     assert!(

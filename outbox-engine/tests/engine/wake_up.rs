@@ -2,10 +2,12 @@
 
 use crate::channels::{Recorder, accepting};
 use crate::common::{
-    DELIVERED, Fixture, Running, any, fan_out, open_narrowly, options, spec, without_polling,
+    ASLEEP, DELIVERED, Fixture, PATIENCE, Running, any, fan_out, open_narrowly, options, spec,
+    without_polling,
 };
 use chrono::DateTime;
 use outbox_engine::{ChannelSpec, Receipt, RetryPolicy, Router, SendError, Worker, WorkerOptions};
+use outbox_sandbox::proxy::TcpProxy;
 use outbox_store::{NewEvent, enqueue};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -16,7 +18,6 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const ASLEEP: &str = "SELECT bool_or(asleep) FROM outbox_workers";
 /// Far below the poll interval, and far above what it takes.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -32,6 +33,49 @@ async fn a_sleeping_worker_is_woken_by_a_new_event() {
         fixture.until_settled().await;
         assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     }
+    running.stop().await;
+}
+
+/// Ends the session of who sleeps.
+const CUT: &str = "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = 1868722040 AND mode = 'ShareLock'
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+#[tokio::test]
+async fn a_worker_whose_connection_is_cut_listens_again() {
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker_with(without_polling(), vec![spec("email", accepting())]);
+    let running = Running::start(worker);
+    fixture.until(ASLEEP).await;
+    assert_eq!(fixture.execute(CUT).await, 1);
+    fixture.until(ASLEEP).await;
+    let begun = Instant::now();
+    fixture.enqueue("email", 1).await;
+    fixture.until_settled().await;
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    running.stop().await;
+}
+
+/// Nobody says so: a firewall has forgotten the connection, or the server's end of it was closed
+/// while the network was away.
+#[tokio::test]
+async fn a_worker_notices_that_its_connection_has_gone_silent() {
+    let fixture = Fixture::new().await;
+    let proxy = TcpProxy::start(fixture.address()).await.unwrap();
+    let options = WorkerOptions {
+        poll_interval: Duration::from_secs(1),
+        lease: Duration::from_secs(5),
+        ..options()
+    };
+    let router = Router::new(vec![fan_out("*", &["email"])]);
+    let store = open_narrowly(&fixture.url_through(&proxy)).await;
+    let worker = Worker::new(store, router, vec![spec("email", accepting())], options);
+    let running = Running::start(worker);
+    fixture.until(ASLEEP).await;
+    proxy.silence();
+    assert_eq!(fixture.execute(CUT).await, 1);
+    // A claim waits for an answer too, half a minute.
+    fixture.until_within(3 * PATIENCE, ASLEEP).await;
     running.stop().await;
 }
 
@@ -193,12 +237,7 @@ async fn an_idle_worker_leaves_the_database_alone() {
     let running = Running::start(worker);
     fixture.enqueue("email", 20).await;
     fixture.until_settled().await;
-    fixture
-        .until(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
-                            AND query LIKE 'LISTEN%')",
-        )
-        .await;
+    fixture.until(ASLEEP).await;
     let before = requests.load(Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let asked = requests.load(Ordering::SeqCst) - before;

@@ -59,7 +59,7 @@ async fn a_heartbeat_that_had_to_wait_does_not_revive_a_lease() {
     let second = Duration::from_secs(1);
     let (worker, _) = f.store.register_worker("w", second).await.unwrap();
     let mut other = f.connect().await;
-    let change = format!("BEGIN; UPDATE outbox_workers SET asleep = true WHERE id = {worker}");
+    let change = format!("BEGIN; UPDATE outbox_workers SET name = name WHERE id = {worker}");
     run(&mut other, &change).await;
     let waiting = async {
         f.until_a_session_waits().await;

@@ -1,6 +1,8 @@
 //! Migrations: by whom, how often, at the same time, and into which schema.
 
-use crate::common::{Fixture, fixture, migrations, one, options, psql_migrations, run, try_run};
+use crate::common::{
+    Fixture, PATIENCE, fixture, migrations, one, options, psql_migrations, run, try_run,
+};
 use outbox_sandbox::postgres::TestDatabase;
 use outbox_store::{NewEvent, OpenError, Store, enqueue};
 use sqlx::{Connection, PgConnection};
@@ -186,6 +188,22 @@ async fn schemas_are_independent() {
     run(&mut connection, "DROP SCHEMA tenant_1 CASCADE").await;
     enqueue(other.pool(), &event).await.unwrap();
     Store::open(&options(&database, "user")).await.unwrap();
+}
+
+/// A producer that has written holds locks until it ends, and those who come after it must not
+/// queue up behind a migration that waits for them. Its next INSERT finds another trigger.
+#[tokio::test]
+async fn producers_and_the_last_migration_do_not_wait_for_each_other() {
+    let f = fixture().await;
+    let insert = "INSERT INTO outbox_events (event_type, payload) VALUES ('a', '{}')";
+    let last = format!("DELETE FROM outbox_migrations WHERE version = {}", files());
+    let mut producer = f.connect().await;
+    run(&mut producer, &format!("BEGIN; {insert}")).await;
+    f.run(&last).await;
+    let migrated = tokio::time::timeout(PATIENCE, f.store.migrate()).await;
+    assert_eq!(migrated.unwrap().unwrap().len(), 1);
+    run(&mut producer, &format!("{insert}; COMMIT")).await;
+    assert_eq!(f.one::<i64>("SELECT count(*) FROM outbox_queue").await, 2);
 }
 
 #[tokio::test]

@@ -354,7 +354,7 @@ async fn a_replay_wakes_workers_that_sleep() {
     f.settle(worker, &[ended(1, "email", ResultStatus::Dead)])
         .await;
     let mut listener = f.store.listen().await.unwrap();
-    f.store.set_asleep(worker, true).await.unwrap();
+    listener.set_asleep(true).await.unwrap();
     f.replay(&[1]).await;
     let heard = tokio::time::timeout(PATIENCE, listener.heard()).await;
     heard.unwrap().unwrap();

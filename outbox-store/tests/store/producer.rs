@@ -1,6 +1,6 @@
 //! An application whose role may INSERT into `outbox_events` and nothing else.
 
-use crate::common::{Fixture, fixture, one, options, refused, run};
+use crate::common::{Fixture, PATIENCE, fixture, one, options, refused, run};
 use outbox_sandbox::postgres::TestDatabase;
 use outbox_store::Store;
 use sqlx::postgres::PgConnection;
@@ -105,7 +105,6 @@ async fn temporary_tables_do_not_fool_anybody() {
         connection,
         "CREATE TEMP TABLE outbox_queue
              (event_id bigint, due_at timestamptz, priority smallint, key text);
-         CREATE TEMP TABLE outbox_workers (asleep bool, alive_until timestamptz);
          CREATE TEMP TABLE new_events
              (id bigint, deliver_at timestamptz, priority smallint, key text);
          INSERT INTO public.outbox_events (event_type, payload) VALUES ('a', '{}');
@@ -120,6 +119,42 @@ async fn temporary_tables_do_not_fool_anybody() {
         let rows = format!("SELECT count(*) FROM public.{table}");
         assert_eq!(f.one::<i64>(&rows).await, 3, "{table}");
     }
+    producer.remove().await;
+}
+
+/// The trigger runs with the owner's rights, under the producer's path.
+#[tokio::test]
+async fn functions_and_types_of_the_same_names_do_not_fool_the_trigger() {
+    let f = fixture().await;
+    f.run("CREATE TABLE fooled (by text); GRANT CREATE ON SCHEMA public TO PUBLIC")
+        .await;
+    let mut listener = f.store.listen().await.unwrap();
+    listener.set_asleep(true).await.unwrap();
+    let mut producer = Producer::new(&f, "public").await;
+    let connection = &mut producer.connection;
+    let fake = |name: &str, of: &str, returns: &str| {
+        format!(
+            "CREATE FUNCTION public.{name}({of}) RETURNS {returns} LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO public.fooled VALUES ('{name}'); RETURN NULL; END $$;"
+        )
+    };
+    let fakes = [
+        fake("pg_try_advisory_lock", "int, int", "boolean"),
+        fake("pg_advisory_unlock", "int, int", "boolean"),
+        fake("pg_notify", "text, text", "void").replace("RETURN NULL", "RETURN"),
+    ];
+    run(connection, &fakes.concat()).await;
+    run(
+        connection,
+        "CREATE DOMAIN public.int4 AS text CHECK (value = 'fooled')",
+    )
+    .await;
+    run(connection, "SET search_path = public, pg_catalog").await;
+    let insert = "INSERT INTO outbox_events (event_type, payload) VALUES ('a', '{}')";
+    run(connection, insert).await;
+    assert_eq!(f.one::<i64>("SELECT count(*) FROM fooled").await, 0);
+    let heard = tokio::time::timeout(PATIENCE, listener.heard()).await;
+    heard.unwrap().unwrap();
     producer.remove().await;
 }
 

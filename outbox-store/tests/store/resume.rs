@@ -6,11 +6,11 @@ use futures_util::FutureExt;
 #[tokio::test]
 async fn resuming_a_channel_calls_who_sleeps_and_pausing_does_not() {
     let f = fixture().await;
-    let (store, worker) = (&f.store, f.worker().await);
+    let store = &f.store;
     let channel = "email".parse().unwrap();
     store.declare_channel(&channel, "test", 3).await.unwrap();
     let mut listener = store.listen().await.unwrap();
-    store.set_asleep(worker, true).await.unwrap();
+    listener.set_asleep(true).await.unwrap();
     assert!(store.pause_channel(&channel, true).await.unwrap());
     assert!(listener.heard().now_or_never().is_none());
     assert!(store.pause_channel(&channel, false).await.unwrap());
