@@ -18,11 +18,11 @@ BEGIN
     -- `new_events` needs none, since a transition table goes before all others.
     --
     -- NOTIFY takes a lock that all committing transactions share, so it is used only when a worker
-    -- sleeps. Who sleeps shares an advisory lock, which cannot be had alone then
-    -- (outbox-store/sql/set_asleep.sql). It is a lock and not a row because it costs a fifth of a query,
-    -- ends with the worker's session, and tells who sleeps now, however old the caller's snapshot
-    -- is. It is given back within the expression that takes it, so that nothing comes between.
-    -- Where two ask at the same moment, one may notify for nothing.
+    -- sleeps. Who sleeps shares an advisory lock (outbox-store/sql/set_asleep.sql), which cannot be
+    -- had alone then. It is a lock and not a row because it costs a fifth of a query, ends with the
+    -- worker's session, and tells who sleeps now, however old the caller's snapshot is. It is given
+    -- back within the expression that takes it, so that nothing comes between. Where two ask at the
+    -- same moment, one may notify for nothing.
     EXECUTE format($create$
         CREATE OR REPLACE FUNCTION outbox_queue_new_events() RETURNS trigger
         LANGUAGE plpgsql SECURITY DEFINER AS $function$
