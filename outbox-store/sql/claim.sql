@@ -161,9 +161,8 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     -- Channels in whose own lane some keyed row waits; nearly always none.
     SELECT known.channel
     FROM unnest($9::text[]) AS known (channel)
-    WHERE (SELECT q.event_id FROM outbox_queue q
-           WHERE q.channel = known.channel AND q.key IS NOT NULL
-           ORDER BY q.key, q.event_id LIMIT 1) IS NOT NULL
+    WHERE EXISTS (SELECT FROM outbox_queue q
+                  WHERE q.channel = known.channel AND q.channel <> '' AND q.key IS NOT NULL)
 )
 -- How many rows were blocked, and whether there was no room to look further, comes with every row,
 -- and alone when there is none.

@@ -110,11 +110,15 @@ FROM (
 ) lost
 UNION ALL
 SELECT false, freed.*
-FROM (
+FROM (SELECT min(event_id) AS first FROM removed WHERE key IS NOT NULL) gone
+CROSS JOIN LATERAL outbox_blocked_behind(gone.first) AS behind (has_some)
+CROSS JOIN LATERAL (
     SELECT array_agg(channel) AS lanes, array_agg(key) AS keys, array_agg(first) AS removed
     FROM (SELECT channel, key, min(event_id) AS first FROM removed
-          -- What has come back is not gone.
-          WHERE key IS NOT NULL
+          -- Nearly always, nothing waits, and no key is looked at.
+          WHERE behind.has_some
+            AND key IS NOT NULL
+            -- What has come back is not gone.
             AND (event_id, channel) NOT IN (SELECT event_id, channel FROM requeued)
           GROUP BY channel, key) keys
 ) done

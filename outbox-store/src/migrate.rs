@@ -46,6 +46,11 @@ const MIGRATIONS: &[Migration] = &[
         file: "0006_producers.sql",
         sql: include_str!("../../migrations/0006_producers.sql"),
     },
+    Migration {
+        version: 7,
+        file: "0007_keys.sql",
+        sql: include_str!("../../migrations/0007_keys.sql"),
+    },
 ];
 
 /// What a database has and what it lacks.

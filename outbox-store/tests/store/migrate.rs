@@ -6,8 +6,10 @@ use crate::common::{
 use outbox_sandbox::postgres::TestDatabase;
 use outbox_store::{NewEvent, OpenError, Store, enqueue};
 use sqlx::{Connection, PgConnection};
+use std::error::Error as _;
 
 const FIRST: &str = include_str!("../../../migrations/0001_outbox.sql");
+const INSERT: &str = "INSERT INTO outbox_events (event_type, payload) VALUES ('a', '{}')";
 const APPLIED: &str = "SELECT count(*) FROM outbox_migrations";
 
 fn files() -> i64 {
@@ -193,16 +195,41 @@ async fn schemas_are_independent() {
 /// A producer that has written holds locks until it ends, and those who come after it must not
 /// queue up behind a migration that waits for them. Its next INSERT finds another trigger.
 #[tokio::test]
-async fn producers_and_the_last_migration_do_not_wait_for_each_other() {
+async fn producers_and_the_migration_of_their_trigger_do_not_wait_for_each_other() {
     let f = fixture().await;
-    let insert = "INSERT INTO outbox_events (event_type, payload) VALUES ('a', '{}')";
-    let last = format!("DELETE FROM outbox_migrations WHERE version = {}", files());
     let mut producer = f.connect().await;
-    run(&mut producer, &format!("BEGIN; {insert}")).await;
-    f.run(&last).await;
+    run(&mut producer, &format!("BEGIN; {INSERT}")).await;
+    f.run("DELETE FROM outbox_migrations WHERE version = 6").await;
     let migrated = tokio::time::timeout(PATIENCE, f.store.migrate()).await;
     assert_eq!(migrated.unwrap().unwrap().len(), 1);
-    run(&mut producer, &format!("{insert}; COMMIT")).await;
+    run(&mut producer, &format!("{INSERT}; COMMIT")).await;
+    assert_eq!(f.one::<i64>("SELECT count(*) FROM outbox_queue").await, 2);
+}
+
+/// One that has to wait for a producer gives up before long, and those who came after it go on.
+#[tokio::test]
+async fn a_migration_that_holds_up_producers_gives_up() {
+    let f = fixture().await;
+    f.run(
+        "DELETE FROM outbox_migrations WHERE version = 7;
+         DROP INDEX outbox_queue_keyed_lanes, outbox_queue_blocked;
+         DROP FUNCTION outbox_blocked_behind(bigint)",
+    )
+    .await;
+    let (mut producer, mut other) = (f.connect().await, f.connect().await);
+    run(&mut producer, &format!("BEGIN; {INSERT}")).await;
+    let next = async {
+        f.until_a_session_waits().await;
+        run(&mut other, INSERT).await;
+    };
+    let (migrated, ()) = tokio::join!(f.store.migrate(), next);
+    let refused = migrated.unwrap_err();
+    let why = refused.source().unwrap().to_string();
+    assert!(why.contains("run this again when it has ended"), "{why}");
+    assert_eq!(f.store.migration_status().await.unwrap().pending.len(), 1);
+
+    run(&mut producer, "COMMIT").await;
+    assert_eq!(f.store.migrate().await.unwrap().len(), 1);
     assert_eq!(f.one::<i64>("SELECT count(*) FROM outbox_queue").await, 2);
 }
 

@@ -232,6 +232,7 @@ async fn a_statement_without_one_of_its_indexes_is_complained_about() {
     const ROW: &str = "ALTER TABLE outbox_queue DROP CONSTRAINT outbox_queue_pkey";
     const DUE: &str = "DROP INDEX outbox_queue_due";
     const KEY: &str = "DROP INDEX outbox_queue_key";
+    const BLOCKED: &str = "DROP INDEX outbox_queue_blocked";
     for (keys, cases) in [
         (
             None,
@@ -249,9 +250,10 @@ async fn a_statement_without_one_of_its_indexes_is_complained_about() {
             &[
                 ("claim_keyed_sweep", KEY),
                 ("claim_keyed_next", KEY),
-                ("settle_keyed", KEY),
+                ("settle_keyed", BLOCKED),
             ],
         ),
+        (Some(THOUSAND), &[("settle_keyed", KEY)]),
     ] {
         let f = fixture().await;
         f.two_workers().await;
