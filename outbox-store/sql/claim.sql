@@ -161,8 +161,10 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     -- Channels in whose own lane some keyed row waits; nearly always none.
     SELECT known.channel
     FROM unnest($9::text[]) AS known (channel)
-    WHERE EXISTS (SELECT FROM outbox_queue q
-                  WHERE q.channel = known.channel AND q.channel <> '' AND q.key IS NOT NULL)
+    -- One is looked for, where EXISTS would be made into a join with all of them.
+    WHERE (SELECT true FROM outbox_queue q
+           WHERE q.channel = known.channel AND q.channel <> '' AND q.key IS NOT NULL
+           LIMIT 1)
 )
 -- How many rows were blocked, and whether there was no room to look further, comes with every row,
 -- and alone when there is none.
@@ -182,9 +184,10 @@ SELECT (SELECT count(*) FROM blocked) AS "blocked!",
        -- Channels that an earlier event of the key still waits for.
        CASE WHEN c.channel = '' AND c.key IS NOT NULL AND EXISTS (SELECT FROM occupied) THEN
            ARRAY(SELECT occupied.channel FROM occupied
-                 WHERE EXISTS (SELECT FROM outbox_queue s
-                               WHERE s.channel = occupied.channel AND s.key = c.key
-                                 AND s.event_id < c.event_id))
+                 WHERE (SELECT true FROM outbox_queue s
+                        WHERE s.channel = occupied.channel AND s.key = c.key
+                          AND s.event_id < c.event_id
+                        LIMIT 1))
        END           AS "behind?: Vec<String>",
        e.event_type  AS "event_type?",
        -- One byte more than 32 kB says that there is more: stored, 1e99999 takes a few bytes only.

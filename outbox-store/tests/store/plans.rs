@@ -42,7 +42,8 @@ impl Fixture {
         }
     }
 
-    /// 100,000 events that all wait in one lane. Of a key, those behind the first are blocked.
+    /// 100,000 events that all wait in one lane. Of a key, those behind the first are blocked. A
+    /// channel's own lane has 20,000 of before that are tried again later.
     async fn fill_keyed(&self, Keys { sql: key, .. }: Keys) {
         self.run(&format!(
             "ALTER TABLE outbox_events DISABLE TRIGGER USER;
@@ -53,6 +54,9 @@ impl Fixture {
                     row_number() OVER (PARTITION BY {key} ORDER BY n) > 1
              FROM generate_series({FIRST_LEASED}, 200000) n;
              {};
+             INSERT INTO outbox_queue (event_id, channel, due_at, attempt, key)
+             SELECT n, 'email', now() + interval '1 hour', 1, {key}
+             FROM generate_series(1, 20000) n;
              ALTER TABLE outbox_events ENABLE TRIGGER USER",
             lease()
         ))
