@@ -199,7 +199,8 @@ async fn producers_and_the_migration_of_their_trigger_do_not_wait_for_each_other
     let f = fixture().await;
     let mut producer = f.connect().await;
     run(&mut producer, &format!("BEGIN; {INSERT}")).await;
-    f.run("DELETE FROM outbox_migrations WHERE version = 6").await;
+    f.run("DELETE FROM outbox_migrations WHERE version = 6")
+        .await;
     let migrated = tokio::time::timeout(PATIENCE, f.store.migrate()).await;
     assert_eq!(migrated.unwrap().unwrap().len(), 1);
     run(&mut producer, &format!("{INSERT}; COMMIT")).await;
