@@ -1,4 +1,4 @@
--- Outbox: what a key costs is less.
+-- Outbox: what settling events with keys costs is less.
 --
 -- One statement that guards itself, as 0001_outbox.sql.
 
@@ -10,34 +10,24 @@ BEGIN
     IF EXISTS (SELECT FROM outbox_migrations WHERE version = 7) THEN
         RETURN;
     END IF;
-
     -- Not a caller's temporary tables of the same names.
     PERFORM set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
     -- Producers queue up behind a lock that waits, so it does not wait for long.
     PERFORM set_config('lock_timeout', '5s', true);
     BEGIN
-        LOCK TABLE outbox_queue IN ACCESS EXCLUSIVE MODE;
+        LOCK TABLE outbox_queue IN SHARE MODE;
     EXCEPTION WHEN lock_not_available THEN
-        RAISE EXCEPTION 'a transaction that wrote events or read the queue has been open for '
+        RAISE EXCEPTION 'a transaction that wrote events or changed the queue has been open for '
             '5 seconds: run this again when it has ended'
             USING ERRCODE = 'lock_not_available';
     END;
     PERFORM set_config('lock_timeout', patience, true);
 
-    -- The key first: nearly all rows have the same channel, and a search would compare that first,
-    -- for nothing, at each step.
-    DROP INDEX outbox_queue_key;
-    CREATE INDEX outbox_queue_key ON outbox_queue (key, channel, event_id)
-        WHERE key IS NOT NULL;
-    -- Tells in which channels' own lanes rows with a key wait. Nearly always empty.
-    CREATE INDEX outbox_queue_keyed_lanes ON outbox_queue (channel)
-        WHERE key IS NOT NULL AND channel <> '';
-
-    -- What waits for another of its key. PostgreSQL, which may take the table for empty, is to have no
-    -- choice: no other index has the negative, and no other statement asks for both conditions.
-    CREATE INDEX outbox_queue_blocked ON outbox_queue ((-event_id))
-        WHERE blocked AND key IS NOT NULL;
+    -- What waits for another of its key. PostgreSQL may believe that the table is empty, so that all
+    -- plans look alike, and has no choice here: nothing else is asked in these words, and no other
+    -- index answers them.
+    CREATE INDEX outbox_queue_blocked ON outbox_queue ((-event_id)) WHERE blocked::int = 1;
 
     -- Whether any row behind `removed` is blocked: if not, nobody has to look for the next of each
     -- key. Called by the statement that removed rows, once it has; `removed` is the first of them.
@@ -49,7 +39,7 @@ BEGIN
     LANGUAGE plpgsql VOLATILE STRICT SET search_path FROM CURRENT AS $function$
     BEGIN
         RETURN EXISTS (SELECT FROM outbox_queue q
-                       WHERE q.blocked AND q.key IS NOT NULL AND -q.event_id < -removed);
+                       WHERE q.blocked::int = 1 AND -q.event_id < -removed);
     END $function$;
 
     INSERT INTO outbox_migrations (version, file) VALUES (7, '0007_keys.sql');

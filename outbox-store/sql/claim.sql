@@ -54,15 +54,18 @@ WITH RECURSIVE wanted AS MATERIALIZED (
                        ORDER BY s.event_id DESC LIMIT 1) END AS previous
             FROM (
                 SELECT freed.* FROM (
-                    SELECT q.ctid, q.event_id, q.channel, q.key
-                    FROM unnest($11::bigint[], $12::text[]) AS f (event_id, channel)
-                    JOIN outbox_queue q ON q.event_id = f.event_id AND q.channel = f.channel
-                    WHERE f.channel = wanted.channel
-                      AND NOT q.blocked
+                    SELECT q.ctid, q.event_id, q.channel, q.key FROM outbox_queue q
+                    WHERE q.event_id = ANY ($11::bigint[])
+                      -- In words that no other index answers: PostgreSQL may believe that the table
+                      -- is empty, so that all plans look alike.
+                      AND ($1::int IS NULL OR q.channel = wanted.channel)
+                      AND ($1::int IS NULL OR (q.event_id, q.channel) IN (
+                          SELECT * FROM unnest($11::bigint[], $12::text[])))
+                      AND q.blocked IS NOT TRUE
                       AND q.due_at <= now()
                       AND (q.worker IS NULL OR q.worker <> ALL ((SELECT ids FROM alive)::int[])
                            AND NOT outbox_worker_is_alive(q.worker))
-                    FOR NO KEY UPDATE OF q SKIP LOCKED
+                    FOR NO KEY UPDATE SKIP LOCKED
                 ) freed
                 UNION ALL
                 SELECT next.* FROM lane
@@ -162,9 +165,9 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     SELECT known.channel
     FROM unnest($9::text[]) AS known (channel)
     -- One is looked for, where EXISTS would be made into a join with all of them.
-    WHERE (SELECT true FROM outbox_queue q
-           WHERE q.channel = known.channel AND q.channel <> '' AND q.key IS NOT NULL
-           LIMIT 1)
+    WHERE (SELECT q.event_id FROM outbox_queue q
+           WHERE q.channel = known.channel AND q.key IS NOT NULL
+           ORDER BY q.key, q.event_id LIMIT 1) IS NOT NULL
 )
 -- How many rows were blocked, and whether there was no room to look further, comes with every row,
 -- and alone when there is none.
@@ -184,10 +187,10 @@ SELECT (SELECT count(*) FROM blocked) AS "blocked!",
        -- Channels that an earlier event of the key still waits for.
        CASE WHEN c.channel = '' AND c.key IS NOT NULL AND EXISTS (SELECT FROM occupied) THEN
            ARRAY(SELECT occupied.channel FROM occupied
-                 WHERE (SELECT true FROM outbox_queue s
+                 WHERE (SELECT s.event_id FROM outbox_queue s
                         WHERE s.channel = occupied.channel AND s.key = c.key
                           AND s.event_id < c.event_id
-                        LIMIT 1))
+                        ORDER BY s.event_id DESC LIMIT 1) IS NOT NULL)
        END           AS "behind?: Vec<String>",
        e.event_type  AS "event_type?",
        -- One byte more than 32 kB says that there is more: stored, 1e99999 takes a few bytes only.

@@ -76,8 +76,10 @@ impl Plan {
             // Addresses were found by another scan, and bitmaps are counted where they are made.
             let kind = text(node, "Node Type").unwrap_or_default();
             if of_table && !matches!(kind, "Tid Scan" | "ModifyTable" | "Bitmap Heap Scan") {
-                reads.indexes.extend(index);
-                reads.rows += total(node, "Actual Rows") + total(node, "Rows Removed by Filter");
+                let rows = total(node, "Actual Rows") + total(node, "Rows Removed by Filter");
+                // One that was asked for nothing, or had nothing, does not count.
+                reads.indexes.extend(index.filter(|_| rows > 0));
+                reads.rows += rows;
             }
         }
         reads

@@ -213,7 +213,7 @@ async fn a_migration_that_holds_up_producers_gives_up() {
     let f = fixture().await;
     f.run(
         "DELETE FROM outbox_migrations WHERE version = 7;
-         DROP INDEX outbox_queue_keyed_lanes, outbox_queue_blocked;
+         DROP INDEX outbox_queue_blocked;
          DROP FUNCTION outbox_blocked_behind(bigint)",
     )
     .await;

@@ -26,13 +26,8 @@ pub(super) const FIRST_LEASED: u64 = 100_001;
 pub(super) const LEASED: u64 = 200;
 const BY_DUE: &[&str] = &["outbox_queue_due"];
 const BY_EVENT: &[&str] = &["outbox_queue_pkey"];
-/// And the row before one that has to wait, and whether keys wait in lanes of channels.
-const BY_KEY: &[&str] = &[
-    "outbox_queue_due",
-    "outbox_queue_key",
-    "outbox_queue_keyed_lanes",
-    "outbox_queue_pkey",
-];
+/// And the row before one that has to wait.
+const BY_KEY: &[&str] = &["outbox_queue_due", "outbox_queue_key", "outbox_queue_pkey"];
 /// The next of each key, and where a row that is let go lies.
 const BY_EVENT_AND_KEY: &[&str] = &["outbox_queue_key", "outbox_queue_pkey"];
 /// Wanted by the claims of all lanes.
@@ -72,7 +67,7 @@ pub(super) async fn keyed(connection: &mut PgConnection, let_go: u64) -> Vec<Sta
         indexes: BY_KEY,
         // Each, the one before it in its key, and those behind it.
         rows: 4 * CLAIMED + LEASED + 12,
-        pages: 20 * CLAIMED,
+        pages: 22 * CLAIMED,
         ..claim_sweep()
     };
     vec![
