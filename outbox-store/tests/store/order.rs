@@ -118,29 +118,69 @@ async fn a_settle_tells_which_rows_it_let_go() {
     assert_eq!(ids(&freed.unwrap()), [2, 3]);
 }
 
+/// So many that a settle asks first whether anything waits behind them.
+const MANY: i64 = 60;
+
+/// Events with the keys `k1`, `k2` and so on.
+async fn enqueue_one_each(f: &Fixture, keys: i64) {
+    f.run(&format!(
+        "INSERT INTO outbox_events (event_type, payload, key) \
+         SELECT 'test', '{{}}', 'k' || n FROM generate_series(1, {keys}) n ORDER BY n"
+    ))
+    .await;
+}
+
+fn delivered_up_to(last: i64) -> Vec<Settlement> {
+    (1..=last)
+        .map(|id| keyed(delivered(id, "", &["email"])))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_settle_of_many_lets_go_what_waits_for_any_of_them() {
+    let f = fixture().await;
+    let (one, other) = (f.worker().await, f.worker().await);
+    enqueue_one_each(&f, MANY).await;
+    assert_eq!(claim(&f, one).await.len(), 60);
+    enqueue(&f, "k1", 2).await;
+    enqueue(&f, "k60", 1).await;
+    assert_eq!(ids(&claim(&f, other).await), [] as [i64; 0]);
+    // Nobody has met this one.
+    enqueue(&f, "k2", 1).await;
+
+    let batch = delivered_up_to(MANY);
+    let mut freed = f.store.settle(one, &batch, false).await.unwrap().freed;
+    freed.sort_unstable_by_key(|(event_id, _)| *event_id);
+    assert_eq!(freed, [(61, lane("")), (63, lane(""))]);
+    assert_eq!(ids(&claim(&f, other).await), [61, 62, 63, 64]);
+}
+
 /// A claim that marks a row while the settle of the one before it is under way: the settle waits
 /// for the lock, and then has to see the mark.
 #[tokio::test]
 async fn what_is_marked_while_the_first_is_settled_is_let_go() {
-    let f = fixture().await;
-    enqueue(&f, "a", 1).await;
-    let worker = f.worker().await;
-    assert_eq!(ids(&claim(&f, worker).await), [1]);
-    let mut other = f.connect().await;
-    run(
-        &mut other,
-        "BEGIN; SELECT FROM outbox_queue WHERE event_id = 1 FOR KEY SHARE",
-    )
-    .await;
-    let first = [keyed(delivered(1, "", &["email"]))];
-    let marking = async {
-        f.until_a_session_waits().await;
-        enqueue(&f, "a", 1).await;
-        let mark = "UPDATE outbox_queue SET blocked = true WHERE event_id = 2; COMMIT";
-        run(&mut other, mark).await;
-    };
-    tokio::join!(settle(&f, worker, &first), marking);
-    assert_eq!(ids(&claim(&f, worker).await), [2]);
+    for batch in [1, MANY] {
+        let f = fixture().await;
+        enqueue_one_each(&f, batch).await;
+        let worker = f.worker().await;
+        assert_eq!(claim(&f, worker).await.len() as i64, batch);
+        let mut other = f.connect().await;
+        run(
+            &mut other,
+            "BEGIN; SELECT FROM outbox_queue WHERE event_id = 1 FOR KEY SHARE",
+        )
+        .await;
+        let next = batch + 1;
+        let marking = async {
+            f.until_a_session_waits().await;
+            enqueue(&f, "k1", 1).await;
+            let mark = "UPDATE outbox_queue SET blocked = true WHERE event_id =";
+            run(&mut other, &format!("{mark} {next}; COMMIT")).await;
+        };
+        let all = delivered_up_to(batch);
+        tokio::join!(settle(&f, worker, &all), marking);
+        assert_eq!(ids(&claim(&f, worker).await), [next]);
+    }
 }
 
 #[tokio::test]
@@ -246,7 +286,7 @@ async fn many_workers_keep_the_order() {
             let worker = f.worker().await;
             let mut claimer = Claimer::default();
             while (done.lock().unwrap().len() as i64) < EVENTS {
-                let rows = claimer.claim(&f.store, worker, &want(&[("", 40)])).await;
+                let rows = claimer.claim(&f.store, worker, &want(&[("", 100)])).await;
                 let rows = rows.unwrap();
                 let settlements: Vec<Settlement> = rows
                     .iter()
