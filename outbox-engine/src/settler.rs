@@ -15,10 +15,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 const BATCH: usize = 1_000;
-/// So many statements are written at once, when there is enough to write.
+/// So many statements are written at once, when there is enough for more than one.
 const WRITERS: usize = 2;
-/// What is worth a statement of its own while another is under way.
-const WORTH_IT: usize = BATCH / 2;
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Works until all senders are gone and everything is written, or the worker abandons it.
@@ -52,7 +50,7 @@ pub(crate) async fn settle_all(
             tracing::error!("some deliveries ended without telling how");
             assembly.give_up(&mut waiting.ready);
         }
-        while (writers.is_empty() || waiting.ready.len() >= WORTH_IT)
+        while (writers.is_empty() || waiting.ready.len() >= BATCH)
             && writers.len() < WRITERS
             && let Some(batch) = waiting.next_batch(BATCH)
         {

@@ -5,7 +5,8 @@
 --
 -- $1         worker
 -- $2 to $5   the leased rows: event, lane ('' is not routed yet), by which claim, whether something
---            is left in another lane
+--            is left in another lane. Here and in the next four, one that stands alone beside more
+--            events is meant for all of them: nearly always they are alike, and need not be sent.
 -- $6         whether some of this may be written already: an earlier try whose answer was lost
 -- $7 to $10  what was delivered, and no more to say: event, lane, channel, attempts
 -- $11 to $19 other results: event, lane, channel, status, attempts, code, message, provider's id,
@@ -15,31 +16,44 @@
 --            of the last attempt is unknown
 -- $27 to $35 attempts that failed, true whoever holds the row now: event, channel, attempt,
 --            duration in ms, class, code, message, answer, age in seconds
-WITH removed AS (
+WITH alike AS MATERIALIZED (
+    SELECT ($3::text[])[1] AS lane, ($4::smallint[])[1] AS claim
+    WHERE cardinality($3::text[]) = 1 AND cardinality($4::smallint[]) = 1
+), done AS MATERIALIZED (
+    SELECT event_id, coalesce(lane, ($3::text[])[1]) AS channel,
+           coalesce(claim, ($4::smallint[])[1]) AS claim, coalesce(moves, ($5::bool[])[1]) AS moves
+    FROM unnest($2::bigint[], $3::text[], $4::smallint[], $5::bool[])
+         AS done (event_id, lane, claim, moves)
+), removed AS (
     -- By what they are and not by where they lie, which changes when somebody has just changed one.
     DELETE FROM outbox_queue q
     WHERE q.event_id = ANY ($2::bigint[]) AND q.worker = $1
-      -- What is joined by OR is looked up by hash, whatever the planner believes.
-      AND ($1 IS NULL OR (q.event_id, q.channel, q.claims) IN (
-          SELECT * FROM unnest($2::bigint[], $3::text[], $4::smallint[])))
+      -- What is joined by OR is looked up by hash, whatever the planner believes, and only if it is
+      -- asked for.
+      AND (q.channel = (SELECT lane FROM alike) AND q.claims = (SELECT claim FROM alike)
+           OR (q.event_id, q.channel, q.claims) IN (SELECT event_id, channel, claim FROM done))
       -- Others may have taken those ahead of it in its key, and not this one: in another lane,
       -- nothing would hold it back any more.
       AND (q.key IS NULL
            OR (q.event_id, q.channel) NOT IN (
-               SELECT done.event_id, done.channel
-               FROM unnest($2::bigint[], $3::text[], $5::bool[]) AS done (event_id, channel, moves)
-               WHERE done.moves)
+               SELECT event_id, channel FROM done WHERE true = ANY ($5::bool[]) AND moves)
            OR outbox_worker_is_alive($1))
     RETURNING q.event_id, q.channel, q.priority, q.due_at, q.began_at, q.key, q.claims,
               q.takeovers
+), gone AS MATERIALIZED (
+    SELECT count(*) = cardinality($2::bigint[]) AS is_all,
+           count(key) AS keyed, min(event_id) FILTER (WHERE key IS NOT NULL) AS first_keyed
+    FROM removed
 ), final AS NOT MATERIALIZED (
     -- By hash again: `removed` is taken for one row, and a thousand would be compared with a
     -- thousand.
-    SELECT r.event_id, r.channel, 'delivered' AS status, r.attempts, NULL AS code,
+    SELECT r.event_id, coalesce(r.channel, ($9::text[])[1]) AS channel, 'delivered' AS status,
+           coalesce(r.attempts, ($10::int[])[1]) AS attempts, NULL AS code,
            NULL AS message, NULL AS provider_id, NULL AS fell_back_to
     FROM unnest($7::bigint[], $8::text[], $9::text[], $10::int[])
          AS r (event_id, lane, channel, attempts)
-    WHERE $1 IS NULL OR (r.event_id, r.lane) IN (SELECT event_id, channel FROM removed)
+    WHERE (SELECT is_all FROM gone)
+       OR (r.event_id, coalesce(r.lane, ($8::text[])[1])) IN (SELECT event_id, channel FROM removed)
     UNION ALL
     SELECT r.event_id, r.channel, r.status, r.attempts, r.code, r.message, r.provider_id,
            r.fell_back_to
@@ -47,7 +61,8 @@ WITH removed AS (
                 $17::text[], $18::text[], $19::text[])
          AS r (event_id, lane, channel, status, attempts, code, message, provider_id,
                fell_back_to)
-    WHERE $1 IS NULL OR (r.event_id, r.lane) IN (SELECT event_id, channel FROM removed)
+    WHERE (SELECT is_all FROM gone)
+       OR (r.event_id, r.lane) IN (SELECT event_id, channel FROM removed)
 ), results AS (
     INSERT INTO outbox_deliveries
         (event_id, channel, status, attempts, code, message, provider_id, fell_back_to)
@@ -101,19 +116,18 @@ WITH removed AS (
 )
 SELECT true AS "is_lost!", event_id AS "event_id!", channel AS "channel!"
 FROM (
-    SELECT done.event_id, done.channel
-    FROM unnest($2::bigint[], $3::text[]) AS done (event_id, channel)
-    WHERE (SELECT count(*) FROM removed) < cardinality($2)
+    SELECT event_id, channel FROM done
+    WHERE NOT (SELECT is_all FROM gone)
     EXCEPT ALL
     SELECT event_id, channel FROM removed
-    WHERE (SELECT count(*) FROM removed) < cardinality($2)
+    WHERE NOT (SELECT is_all FROM gone)
 ) lost
 UNION ALL
 SELECT false, freed.*
-FROM (SELECT count(*) AS rows, min(event_id) AS first FROM removed WHERE key IS NOT NULL) gone
+FROM (SELECT * FROM gone WHERE keyed > 0) gone
 -- Whether anything waits at all: nearly always nothing, and no key is looked at. Not asked for a
 -- few, which are looked at as quickly.
-CROSS JOIN LATERAL outbox_blocked_behind(CASE WHEN gone.rows >= 50 THEN gone.first END)
+CROSS JOIN LATERAL outbox_blocked_behind(CASE WHEN gone.keyed >= 50 THEN gone.first_keyed END)
     AS behind (has_some)
 CROSS JOIN LATERAL (
     SELECT array_agg(channel) AS lanes, array_agg(key) AS keys, array_agg(first) AS removed

@@ -53,6 +53,15 @@ impl<'a> Columns<'a> {
         for settlement in settlements {
             columns.add(settlement);
         }
+        let Self {
+            done, delivered, ..
+        } = &mut columns;
+        one_for_all(&mut done.1);
+        one_for_all(&mut done.2);
+        one_for_all(&mut done.3);
+        one_for_all(&mut delivered.1);
+        one_for_all(&mut delivered.2);
+        one_for_all(&mut delivered.3);
         columns
     }
 
@@ -123,6 +132,13 @@ impl<'a> Columns<'a> {
         self.failed_answer.push(failed.answer.as_deref());
         self.failed_age
             .push(failed.finished.elapsed().as_secs_f64());
+    }
+}
+
+/// A column of which all rows have the same says it once, and the statement understands.
+fn one_for_all<T: PartialEq>(column: &mut Vec<T>) {
+    if column.iter().all(|value| *value == column[0]) {
+        column.truncate(1);
     }
 }
 
