@@ -20,6 +20,7 @@ pub enum Health {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Duty {
     Claims,
+    Reading,
     Outcomes,
     Lease,
 }
@@ -28,7 +29,7 @@ pub(crate) enum Duty {
 #[derive(Debug)]
 pub(crate) struct Pulse {
     health: watch::Sender<Health>,
-    troubles: Mutex<[Option<String>; 3]>,
+    troubles: Mutex<[Option<String>; 4]>,
 }
 
 impl Pulse {

@@ -11,7 +11,7 @@ use crate::router::{Plan, Router};
 use crate::shared::Shared;
 use outbox_channel::ChannelName;
 use outbox_store::{Claimed, Lane, NamedChannels, ResultStatus, Wait};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -63,30 +63,36 @@ impl Intake {
     pub(crate) async fn run(self, mut arriving: mpsc::Receiver<Load>) -> TaskTracker {
         let intake = Arc::new(self);
         while let Some(load) = arriving.recv().await {
-            let count = load.rows.len();
-            intake.start(load);
-            intake.shared.in_hand.fetch_sub(count, Ordering::Relaxed);
-            intake.shared.progress.notify_one();
+            let (shared, count) = (&intake.shared, load.rows.len());
+            let rows = load.read(shared).await;
+            // The others are nobody's, or somebody else's.
+            let gone = count - rows.len();
+            shared.unsettled.fetch_sub(gone, Ordering::Relaxed);
+            intake.start(rows, &load.terms());
+            shared.in_hand.fetch_sub(count, Ordering::Relaxed);
+            shared.progress.notify_one();
         }
         intake.deliveries.close();
         intake.deliveries.clone()
     }
 
-    fn start(self: &Arc<Self>, load: Load) {
-        let terms = load.terms();
-        let mut runs: BTreeMap<(String, Option<ChannelName>), Vec<Claimed>> = BTreeMap::new();
-        for row in load.rows {
-            match &row.event.key {
-                None => self.start_in_time([row], &terms),
-                Some(key) => {
-                    let run = (key.clone(), row.lane.channel().cloned());
-                    runs.entry(run).or_default().push(row);
-                }
-            }
+    fn start(self: &Arc<Self>, rows: Vec<Claimed>, terms: &Terms) {
+        let (mut keyed, unkeyed): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| row.event.key.is_some());
+        for row in unkeyed {
+            self.start_in_time([row], terms);
         }
-        for mut run in runs.into_values() {
-            run.sort_unstable_by_key(|row| row.event.id);
-            self.start_in_time(run, &terms);
+        keyed.sort_unstable_by(|one, other| {
+            let runs = run_of(one).cmp(&run_of(other));
+            runs.then(one.event.id.cmp(&other.event.id))
+        });
+        let mut keyed = keyed.into_iter().peekable();
+        while let Some(first) = keyed.next() {
+            let mut run = vec![first];
+            while let Some(next) = keyed.next_if(|next| run_of(next) == run_of(&run[0])) {
+                run.push(next);
+            }
+            self.start_in_time(run, terms);
         }
     }
 
@@ -170,20 +176,20 @@ impl Intake {
     }
 
     fn item(&self, row: Claimed, place: Option<Place>, terms: &Terms) -> Item {
-        let event_id = row.event.id;
+        let lease = row.lease;
         Item {
             serial: self.next_serial(),
             event: row.event,
             left_behind: row.left_behind,
-            lane: row.lane,
+            lane: lease.lane,
             tenure: Arc::clone(&terms.tenure),
-            attempts: row.attempts,
-            takeovers: row.takeovers,
-            claim: row.claim,
-            began_at: row.began_at,
+            attempts: lease.attempts,
+            takeovers: lease.takeovers,
+            claim: lease.claim,
+            began_at: lease.began_at,
             channels: Vec::new(),
-            behind: row.behind,
-            is_put_off: terms.put_off(event_id, row.takeovers),
+            behind: lease.behind,
+            is_put_off: terms.put_off(lease.event_id, lease.takeovers),
             place,
         }
     }
@@ -320,6 +326,11 @@ impl Intake {
             message,
         )
     }
+}
+
+/// Rows that have this in common are delivered one after the other.
+fn run_of(row: &Claimed) -> (Option<&str>, Option<&ChannelName>) {
+    (row.lease.key.as_deref(), row.lease.lane.channel())
 }
 
 fn dead(item: &Item, code: &str, reason: String) -> Part {

@@ -8,7 +8,7 @@ use crate::settler::settle_all;
 use crate::shared::Shared;
 use crate::summary::Summary;
 use crate::trouble::{Trouble, within};
-use outbox_store::{Claimed, Claimer, Lane, StoreError, Wanted};
+use outbox_store::{Claimer, Lane, Leased, StoreError, Wanted};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -305,9 +305,9 @@ impl Shift {
     }
 }
 
-fn is_one_key(rows: &[Claimed]) -> bool {
-    let first = rows.first().and_then(|row| row.event.key.as_ref());
-    first.is_some() && rows.iter().all(|row| row.event.key.as_ref() == first)
+fn is_one_key(rows: &[Leased]) -> bool {
+    let first = rows.first().and_then(|row| row.key.as_ref());
+    first.is_some() && rows.iter().all(|row| row.key.as_ref() == first)
 }
 
 /// Until all outcomes are written, keeps up the lease under which they are; then ends it.

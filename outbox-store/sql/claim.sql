@@ -43,7 +43,12 @@ WITH RECURSIVE wanted AS MATERIALIZED (
             WHERE l.channel = wanted.channel AND NOT $4
         )
         -- Row by row, so that no more are locked than there is room for.
-        SELECT run.ctid, met.channel, met.key, run.event_id, run.place, run.is_free, met.previous
+        SELECT CASE WHEN run.is_behind THEN run.ctid ELSE met.ctid END AS ctid,
+               coalesce(run.event_id, met.event_id) AS event_id, met.channel, met.key,
+               coalesce(run.is_behind, false) AS is_behind,
+               CASE WHEN run.is_behind THEN run.is_free
+                    ELSE met.previous IS NULL END AS is_free,
+               met.previous
         FROM (
             -- The one before it, and not the first of its key: where many of that were removed, what
             -- is dead but still in the index is not walked over for those that have to wait.
@@ -85,20 +90,18 @@ WITH RECURSIVE wanted AS MATERIALIZED (
             ) met
             OFFSET 0
         ) met
-        CROSS JOIN LATERAL (
-            SELECT met.ctid, met.event_id, 1 AS place, met.previous IS NULL AS is_free
-            UNION ALL
-            -- The first of a key brings those behind it, whatever state they are in.
-            (SELECT s.ctid, s.event_id, 2,
-                    s.due_at <= now()
-                    AND (s.worker IS NULL OR s.worker <> ALL ((SELECT ids FROM alive)::int[])
-                         AND NOT outbox_worker_is_alive(s.worker))
-             FROM outbox_queue s
-             WHERE met.previous IS NULL AND met.key IS NOT NULL
-               AND s.channel = met.channel AND s.key = met.key AND s.event_id > met.event_id
-             ORDER BY s.event_id
-             LIMIT $10::int - 1)
-        ) run
+        LEFT JOIN LATERAL (
+            -- The first of a key comes with those behind it, whatever state they are in.
+            SELECT s.ctid, s.event_id, s.event_id > met.event_id AS is_behind,
+                   s.due_at <= now()
+                   AND (s.worker IS NULL OR s.worker <> ALL ((SELECT ids FROM alive)::int[])
+                        AND NOT outbox_worker_is_alive(s.worker)) AS is_free
+            FROM outbox_queue s
+            WHERE met.previous IS NULL AND met.key IS NOT NULL AND $10::int > 1
+              AND s.channel = met.channel AND s.key = met.key AND s.event_id >= met.event_id
+            ORDER BY s.event_id
+            LIMIT $10::int
+        ) run ON true
         LIMIT wanted.room
     ) due
     LIMIT 1000
@@ -117,26 +120,26 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     -- Right behind the first of their key, without a gap.
     SELECT ctid, channel, event_id
     FROM (
-        SELECT picked.ctid, picked.place, picked.channel, picked.event_id,
+        SELECT picked.ctid, picked.is_behind, picked.channel, picked.event_id,
                bool_and(locked.ctid IS NOT NULL)
                    OVER (PARTITION BY picked.channel, picked.key ORDER BY picked.event_id) AS is_next
         FROM picked LEFT JOIN locked USING (ctid)
         WHERE picked.key IS NOT NULL AND $10::int > 1
-          AND (picked.place > 1 OR picked.is_free)
+          AND (picked.is_behind OR picked.is_free)
     ) run
-    WHERE is_next AND place > 1
+    WHERE is_next AND is_behind
 ), claimed AS (
     UPDATE outbox_queue q
     SET worker = $1, claims = q.claims % 32767 + 1,
         takeovers = q.takeovers + (q.worker IS NOT NULL)::int::smallint
-    WHERE q.ctid = ANY (ARRAY(SELECT ctid FROM picked WHERE place = 1 AND is_free)
+    WHERE q.ctid = ANY (ARRAY(SELECT ctid FROM picked WHERE is_free AND NOT is_behind)
                         || ARRAY(SELECT ctid FROM behind))
     RETURNING q.*
 ), waiting AS MATERIALIZED (
     SELECT ctid, channel, previous FROM picked
-    WHERE place = 1 AND NOT is_free AND ctid NOT IN (SELECT ctid FROM behind)
+    WHERE NOT is_behind AND NOT is_free AND ctid NOT IN (SELECT ctid FROM behind)
 ), locked_here AS MATERIALIZED (
-    SELECT channel, event_id FROM picked WHERE place = 1
+    SELECT channel, event_id FROM picked WHERE NOT is_behind
     UNION ALL
     SELECT channel, event_id FROM behind
 ), held_up AS MATERIALIZED (
@@ -169,21 +172,23 @@ WITH RECURSIVE wanted AS MATERIALIZED (
            WHERE q.channel = known.channel AND q.key IS NOT NULL
            ORDER BY q.key, q.event_id LIMIT 1) IS NOT NULL
 )
--- How many rows were blocked, and whether there was no room to look further, comes with every row,
--- and alone when there is none.
-SELECT (SELECT count(*) FROM blocked) AS "blocked!",
-       (SELECT count(*) >= 1000 FROM picked)
-           OR EXISTS (SELECT FROM wanted
-                      WHERE room <= (SELECT count(*) FROM picked
-                                     WHERE picked.channel = wanted.channel)) AS "is_cut!",
-       c.event_id    AS "event_id?",
-       c.channel     AS "channel?",
-       c.priority    AS "priority?",
-       c.due_at      AS "due_at?",
-       c.attempt     AS "attempt?",
-       c.takeovers   AS "takeovers?",
-       c.claims      AS "claim?",
-       c.began_at    AS "began_at?",
+-- Whether rows were blocked, and whether there was no room to look further, comes with every row,
+-- and alone when there is none. What is nearly always the same is told only when it is not.
+SELECT nullif(EXISTS (SELECT FROM blocked), false) AS "has_blocked?",
+       nullif((SELECT count(*) >= 1000 FROM picked)
+              OR EXISTS (SELECT FROM wanted
+                         WHERE room <= (SELECT count(*) FROM picked
+                                        WHERE picked.channel = wanted.channel)),
+              false)           AS "is_cut?",
+       c.event_id              AS "event_id?",
+       c.due_at                AS "due_at?",
+       c.claims                AS "claim?",
+       nullif(c.channel, '')   AS "channel?",
+       nullif(c.priority, 0)   AS "priority?",
+       nullif(c.attempt, 0)    AS "attempt?",
+       nullif(c.takeovers, 0)  AS "takeovers?",
+       c.began_at              AS "began_at?",
+       c.key                   AS "key?",
        -- Channels that an earlier event of the key still waits for.
        CASE WHEN c.channel = '' AND c.key IS NOT NULL AND EXISTS (SELECT FROM occupied) THEN
            ARRAY(SELECT occupied.channel FROM occupied
@@ -191,30 +196,6 @@ SELECT (SELECT count(*) FROM blocked) AS "blocked!",
                         WHERE s.channel = occupied.channel AND s.key = c.key
                           AND s.event_id < c.event_id
                         ORDER BY s.event_id DESC LIMIT 1) IS NOT NULL)
-       END           AS "behind?: Vec<String>",
-       e.event_type  AS "event_type?",
-       -- One byte more than 32 kB says that there is more: stored, 1e99999 takes a few bytes only.
-       CASE WHEN e.is_small THEN substring(jsonb_send(e.payload) FOR 32770)
-       END           AS "payload?: Excerpt",
-       -- Nearly always {}, which takes no more than 8 bytes, and is not sent.
-       CASE WHEN pg_column_size(e.headers) > 8 AND e.is_small
-            THEN substring(jsonb_send(e.headers) FOR 32770)
-       END           AS "headers?: Excerpt",
-       CASE WHEN NOT e.is_small THEN pg_column_size(e.payload) + pg_column_size(e.headers)
-       END           AS "stored_bytes?",
-       e.key         AS "key?",
-       e.max_retries AS "max_retries?",
-       e.expires_at  AS "expires_at?",
-       e.created_at  AS "created_at?"
+       END                     AS "behind?: Vec<String>"
 FROM (SELECT) AS one
 LEFT JOIN claimed c ON true
-LEFT JOIN (
-    -- What is large is left behind (contents.sql), without being looked into: stored in more than
-    -- 32 kB, or than 4 kB where that is compressed, perhaps to a hundredth.
-    SELECT e.*,
-           pg_column_size(e.payload) + pg_column_size(e.headers) <= 4096
-           OR pg_column_size(e.payload) + pg_column_size(e.headers) <= 32768
-              AND coalesce(pg_column_compression(e.payload),
-                           pg_column_compression(e.headers)) IS NULL AS is_small
-    FROM outbox_events e
-) e ON e.id = c.event_id

@@ -1,14 +1,13 @@
 //! Taking work, without ever walking the same dead rows twice.
 
 mod answer;
+mod facts;
 mod lanes;
 mod leased;
 mod run;
 
-use crate::contents::Excerpt;
 use crate::error::StoreError;
 use crate::fault::{Step, around};
-use crate::settle::unblock;
 use crate::store::Store;
 use crate::worker::WorkerId;
 use answer::{Answer, Row};
@@ -75,16 +74,15 @@ impl ClaimId {
     pub const FIRST: Self = Self(1);
 }
 
-/// A leased row with its event.
+/// A leased row.
 #[derive(Debug, Clone)]
-pub struct Claimed {
+pub struct Leased {
+    /// The event.
+    pub event_id: i64,
     /// What it is about.
     pub lane: Lane,
-    /// The event.
-    pub event: Arc<Event>,
-    /// The event's payload and headers are large, about so many bytes, and were left behind: see
-    /// [`Store::contents`]. Here the payload is `null`, and there are no headers.
-    pub left_behind: Option<u64>,
+    /// Events with the same are delivered in the order of their ids.
+    pub key: Option<String>,
     /// Attempts already spent.
     pub attempts: u32,
     /// How often a worker died, or lost its lease, while it had this row.
@@ -97,6 +95,18 @@ pub struct Claimed {
     pub behind: Vec<ChannelName>,
 }
 
+/// A leased row with its event.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The row.
+    pub lease: Leased,
+    /// The event.
+    pub event: Arc<Event>,
+    /// The event's payload and headers are large, about so many bytes, and were left behind: see
+    /// [`Store::contents`]. Here the payload is `null`, and there are no headers.
+    pub left_behind: Option<u64>,
+}
+
 /// Claims for one worker and remembers, per lane and priority, how far it has come.
 ///
 /// Most claims go on from there. A sweep from the start finds what lies behind: rows that
@@ -105,7 +115,7 @@ pub struct Claimed {
 /// it may have to walk over many dead rows while an old snapshot is open.
 #[derive(Debug)]
 pub struct Claimer {
-    positions: HashMap<(String, i16), (DateTime<Utc>, i64)>,
+    positions: HashMap<(Lane, i16), (DateTime<Utc>, i64)>,
     next_sweep: Instant,
     sweep_allowed: Instant,
     /// The last claim took all that it was to take from some lane.
@@ -159,7 +169,7 @@ impl Claimer {
         store: &Store,
         worker: WorkerId,
         wanted: &[Wanted],
-    ) -> Result<Vec<Claimed>, StoreError> {
+    ) -> Result<Vec<Leased>, StoreError> {
         let mut lanes = Lanes::new(wanted);
         let room = wanted.iter().map(|wanted| wanted.room).max();
         if lanes.channels.is_empty() {
@@ -192,8 +202,8 @@ impl Claimer {
         let room = room.unwrap_or_default().min(1_000);
         self.run = self.run.after(room, &rows, has_blocked);
         // The statements return them as they lie on the disk.
-        rows.sort_unstable_by_key(|row| (row.priority, row.due_at, row.event_id));
-        without_orphans(store, worker, rows).await
+        rows.sort_unstable_by_key(|row| (row.priority, row.due_at, row.leased.event_id));
+        Ok(rows.into_iter().map(|row| row.leased).collect())
     }
 
     /// The next claim looks at these rows first, which were blocked and are not any more: they lie
@@ -228,8 +238,8 @@ impl Claimer {
         let mut positions: Vec<_> = self.positions.iter().collect();
         positions.sort_unstable_by_key(|((_, priority), _)| *priority);
         let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for ((channel, priority), (due_at, event_id)) in positions {
-            columns.0.push(channel.clone());
+        for ((lane, priority), (due_at, event_id)) in positions {
+            columns.0.push(lane.as_str());
             columns.1.push(*priority);
             columns.2.push(*due_at);
             columns.3.push(*event_id);
@@ -248,7 +258,7 @@ impl Claimer {
             &lanes.channels,
             &lanes.rooms,
             is_sweep,
-            &columns.0,
+            &columns.0 as &[&str],
             &columns.1,
             &columns.2,
             &columns.3,
@@ -262,42 +272,31 @@ impl Claimer {
             .map_err(StoreError::during("claim events"))?;
         let mut found = Found::default();
         if let Some(first) = answers.first() {
-            found.has_blocked = first.blocked > 0;
+            found.has_blocked = first.has_blocked == Some(true);
             // One that changed nothing would find the same again.
-            found.was_cut = first.is_cut && (found.has_blocked || first.event_id.is_some());
+            found.was_cut =
+                first.is_cut == Some(true) && (found.has_blocked || first.event_id.is_some());
         }
         found.rows = answers.into_iter().filter_map(Answer::into_row).collect();
         self.remember(&found.rows, &freed_ids);
         Ok(found)
     }
 
-    /// A sweep may find rows far behind; they do not move the position back. Of a key only the
-    /// first row was met, and only if it was not looked for; the others came with it from wherever
-    /// they are.
+    /// A sweep may find rows far behind; they do not move the position back.
     fn remember(&mut self, rows: &[Row], freed: &[i64]) {
-        let mut first_of_key: HashMap<(&str, &str), &Row> = HashMap::new();
-        for row in rows {
-            match row.key() {
-                None => self.reach(row),
-                Some(key) => {
-                    let first = first_of_key.entry((&row.channel, key)).or_insert(row);
-                    if row.event_id < first.event_id {
-                        *first = row;
-                    }
-                }
+        for row in self.run.met(rows) {
+            // That one was looked for, wherever it is.
+            if !freed.contains(&row.leased.event_id) {
+                self.reach(row);
             }
         }
-        let scanned = first_of_key.into_values();
-        scanned
-            .filter(|row| !freed.contains(&row.event_id))
-            .for_each(|row| self.reach(row));
     }
 
     fn reach(&mut self, row: &Row) {
-        let reached = (row.due_at, row.event_id);
+        let reached = (row.due_at, row.leased.event_id);
         let position = self
             .positions
-            .entry((row.channel.clone(), row.priority))
+            .entry((row.leased.lane.clone(), row.priority))
             .or_insert(reached);
         *position = reached.max(*position);
     }
@@ -320,49 +319,4 @@ impl Found {
         self.has_blocked |= more.has_blocked;
         self.was_cut |= more.was_cut;
     }
-}
-
-/// Splits off rows whose event was deleted, and forgets those.
-async fn without_orphans(
-    store: &Store,
-    worker: WorkerId,
-    rows: Vec<Row>,
-) -> Result<Vec<Claimed>, StoreError> {
-    let mut claimed = Vec::with_capacity(rows.len());
-    let mut orphans: (Vec<i64>, Vec<String>) = Default::default();
-    for row in rows {
-        match row.claimed {
-            Some(row) => claimed.push(row),
-            None => {
-                orphans.0.push(row.event_id);
-                orphans.1.push(row.channel);
-            }
-        }
-    }
-    if !orphans.0.is_empty() {
-        tracing::warn!(
-            event_ids = ?orphans.0,
-            "events were deleted from outbox_events before they were delivered"
-        );
-        drop_orphans(store, worker, &orphans.0, &orphans.1)
-            .await
-            .map_err(StoreError::during("forget deleted events"))?;
-    }
-    Ok(claimed)
-}
-
-async fn drop_orphans(
-    store: &Store,
-    worker: WorkerId,
-    event_ids: &[i64],
-    lanes: &[String],
-) -> Result<(), sqlx::Error> {
-    let mut transaction = store.begin_read_committed().await?;
-    let drop = sqlx::query_file!("sql/drop_orphans.sql", worker.0, event_ids, lanes);
-    let dropped = around(Step::DropOrphans, drop.fetch_all(&mut *transaction)).await?;
-    let keyed = dropped
-        .into_iter()
-        .filter_map(|row| Some((row.channel, row.key?, row.event_id)));
-    unblock(&mut *transaction, keyed).await?;
-    around(Step::Commit, transaction.commit()).await
 }

@@ -25,7 +25,7 @@ macro_rules! steps {
 
 steps! {
     Declare "declare", Installation "installation", Register "register", Claim "claim",
-    DropOrphans "orphans", Begin "begin", Unblock "unblock", Commit "commit",
+    ReadEvents "read_events", DropOrphans "orphans", Begin "begin", Unblock "unblock", Commit "commit",
     Channels "channels", NamedChannels "named_channels", Contents "contents",
     BeginAttempts "begin_attempts", Send "send", Verify "verify",
     ChannelDown "channel_down", ChannelUp "channel_up", Settle "settle", Asleep "asleep",

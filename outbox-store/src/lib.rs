@@ -38,7 +38,7 @@ mod store;
 mod worker;
 
 pub use channels::ChannelState;
-pub use claim::{ClaimId, Claimed, Claimer, Lane, Wanted};
+pub use claim::{ClaimId, Claimed, Claimer, Lane, Leased, Wanted};
 pub use connections::Connections;
 pub use contents::{Contents, NamedChannels};
 pub use enqueue::{EnqueueError, NewEvent, enqueue, enqueue_many};

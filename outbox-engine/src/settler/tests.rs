@@ -62,20 +62,22 @@ impl Desk {
             room: 100,
         };
         let mut claimer = Claimer::default();
-        let claimed = claimer.claim(&shared.store, tenure.worker, &[wanted]).await;
+        let (store, worker) = (&shared.store, tenure.worker);
+        let leased = claimer.claim(store, worker, &[wanted]).await.unwrap();
+        let claimed = store.read_events(worker, &leased).await;
         let item = |(serial, row): (u64, outbox_store::Claimed)| {
             Arc::new(Item {
                 serial,
                 event: row.event,
                 left_behind: row.left_behind,
-                lane: row.lane,
+                lane: row.lease.lane,
                 tenure: Arc::clone(&tenure),
-                attempts: row.attempts,
-                takeovers: row.takeovers,
-                claim: row.claim,
-                began_at: row.began_at,
+                attempts: row.lease.attempts,
+                takeovers: row.lease.takeovers,
+                claim: row.lease.claim,
+                began_at: row.lease.began_at,
                 channels: names(channels),
-                behind: row.behind,
+                behind: row.lease.behind,
                 is_put_off: false,
                 place: None,
             })

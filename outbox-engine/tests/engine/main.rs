@@ -25,4 +25,5 @@ mod server;
 mod shutdown;
 mod trouble;
 mod unknown;
+mod unread;
 mod wake_up;

@@ -35,7 +35,9 @@ fn runs(step: Step) -> Vec<(Kind, u32)> {
     };
     match step {
         Step::Declare | Step::Installation | Step::Register | Step::Channels => vec![(Fan, 1)],
-        Step::Claim => vec![(Fan, 1), (Keyed, 1), (Run, 1), (Hold, 2), (Verify, 2)],
+        Step::Claim | Step::ReadEvents => {
+            vec![(Fan, 1), (Keyed, 1), (Run, 1), (Hold, 2), (Verify, 2)]
+        }
         Step::DropOrphans => vec![(Orphan, 1)],
         Step::Begin | Step::Commit => vec![
             (Orphan, 1),
@@ -134,6 +136,7 @@ fn every_statement_on_the_way_has_its_points() {
     for module in [
         "channels",
         "claim",
+        "claim/facts",
         "contents",
         "listen",
         "operate",

@@ -37,7 +37,7 @@ impl Lanes {
             if let Some(at) = self
                 .channels
                 .iter()
-                .position(|channel| *channel == row.channel)
+                .position(|channel| channel == row.leased.lane.as_str())
             {
                 self.rooms[at] -= 1;
             }

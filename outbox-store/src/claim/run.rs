@@ -1,7 +1,8 @@
 //! How many rows of one key a claim takes.
 
+use super::Lane;
 use super::answer::Row;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,28 @@ impl Run {
     /// As the statement takes it.
     pub(super) fn length(self) -> i32 {
         i32::try_from(self.0).unwrap_or(i32::MAX)
+    }
+
+    /// The rows that a claim met in their lanes. Of a key only the first was, if those behind it came
+    /// with it, from wherever they are.
+    pub(super) fn met(self, rows: &[Row]) -> Vec<&Row> {
+        if self.0 == Self::ALONE {
+            return rows.iter().collect();
+        }
+        let mut first_of_key: HashMap<(&Lane, &str), &Row> = HashMap::new();
+        let mut met = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(key) = row.key() else {
+                met.push(row);
+                continue;
+            };
+            let first = first_of_key.entry((&row.leased.lane, key)).or_insert(row);
+            if row.leased.event_id < first.leased.event_id {
+                *first = row;
+            }
+        }
+        met.extend(first_of_key.into_values());
+        met
     }
 
     /// For the claim after one with so much room, which brought these rows: all that fit when

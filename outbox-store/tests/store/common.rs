@@ -2,7 +2,7 @@
 
 use outbox_channel::ChannelName;
 use outbox_sandbox::postgres::TestDatabase;
-use outbox_store::{Claimed, Claimer, Lane, Store, StoreOptions, Wanted, WorkerId};
+use outbox_store::{Claimed, Claimer, Lane, Leased, Store, StoreOptions, Wanted, WorkerId};
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{AssertSqlSafe, Connection, Decode, Type};
 use std::path::{Path, PathBuf};
@@ -92,11 +92,15 @@ impl Fixture {
     }
 
     /// Claims with a claimer that remembers nothing.
-    pub(crate) async fn claim(&self, worker: WorkerId, wanted: &[Wanted]) -> Vec<Claimed> {
+    pub(crate) async fn claim(&self, worker: WorkerId, wanted: &[Wanted]) -> Vec<Leased> {
         Claimer::default()
             .claim(&self.store, worker, wanted)
             .await
             .unwrap()
+    }
+
+    pub(crate) async fn read_events(&self, worker: WorkerId, leased: &[Leased]) -> Vec<Claimed> {
+        self.store.read_events(worker, leased).await.unwrap()
     }
 
     /// Claims until there are `count` rows.
@@ -106,7 +110,7 @@ impl Fixture {
         worker: WorkerId,
         wanted: &[Wanted],
         count: usize,
-    ) -> Vec<Claimed> {
+    ) -> Vec<Leased> {
         let deadline = Instant::now() + PATIENCE;
         let mut claimed = Vec::new();
         while claimed.len() < count {
@@ -172,8 +176,8 @@ pub(crate) fn want(lanes: &[(&str, usize)]) -> Vec<Wanted> {
     lanes.iter().map(wanted).collect()
 }
 
-pub(crate) fn ids(claimed: &[Claimed]) -> Vec<i64> {
-    claimed.iter().map(|row| row.event.id).collect()
+pub(crate) fn ids(claimed: &[Leased]) -> Vec<i64> {
+    claimed.iter().map(|row| row.event_id).collect()
 }
 
 /// A program of PostgreSQL's, beside the others or in PATH.

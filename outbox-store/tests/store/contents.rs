@@ -1,7 +1,7 @@
 //! What a claim brings, and what it leaves behind to be read later.
 
 use crate::common::{Fixture, fixture, want};
-use crate::plans::claims_of;
+use crate::plans::read_of;
 use crate::settle::left;
 use outbox_store::{Claimed, Contents, Lane, NamedChannels, Settlement, Store, Wait};
 
@@ -24,7 +24,8 @@ async fn claimed(f: &Fixture, payload: &str, headers: &str) -> Claimed {
     ))
     .await;
     let worker = f.worker().await;
-    f.claim(worker, &want(&[("", 1)])).await.remove(0)
+    let leased = f.claim(worker, &want(&[("", 1)])).await;
+    f.read_events(worker, &leased).await.remove(0)
 }
 
 /// The payload and headers of the event, one way or the other.
@@ -138,7 +139,7 @@ async fn what_a_large_payload_says_about_channels() {
 }
 
 #[tokio::test]
-async fn a_claim_does_not_look_into_what_is_large() {
+async fn what_is_large_is_not_looked_into() {
     let f = fixture().await;
     f.run(&format!(
         "INSERT INTO outbox_events (event_type, payload) \
@@ -147,7 +148,7 @@ async fn a_claim_does_not_look_into_what_is_large() {
     ))
     .await;
     // A hundred pages each.
-    let plan = claims_of(&f, 50).await;
+    let plan = read_of(&f, 50).await;
     assert!(plan.pages() < 1000, "{plan}");
 }
 

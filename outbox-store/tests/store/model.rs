@@ -3,7 +3,7 @@
 
 use crate::common::{Fixture, fixture, lane, want};
 use crate::settle::{delivered, failed, left, settlement};
-use outbox_store::{ClaimId, Claimed, Claimer, Settlement, Wait, WorkerId};
+use outbox_store::{ClaimId, Claimer, Leased, Settlement, Wait, WorkerId};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -202,7 +202,7 @@ impl Model {
 
     /// Never what another living worker has, what is not due, or of a paused channel; of a key
     /// only the first of a lane, and those right behind it.
-    fn assert_may_be_taken(&self, worker: WorkerId, taken: &[Claimed]) {
+    fn assert_may_be_taken(&self, worker: WorkerId, taken: &[Leased]) {
         let places: BTreeSet<_> = taken.iter().map(place).collect();
         assert_eq!(
             places.len(),
@@ -219,7 +219,7 @@ impl Model {
             assert!(row.is_due, "{at:?} is not due");
             assert!(!self.paused.contains(at.0.as_str()), "{at:?} is paused");
             assert!(row.owner.is_none() || claimed.takeovers > 0, "{at:?}");
-            assert_eq!(claimed.event.key, row.key);
+            assert_eq!(claimed.key, row.key);
             if let Some(key) = &row.key {
                 let ahead = self.rows.range((at.0.clone(), 0)..at.clone());
                 let mut ahead = ahead.filter(|(_, other)| other.key.as_ref() == Some(key));
@@ -233,11 +233,11 @@ impl Model {
     }
 
     /// An unrouted row is told in which channels an earlier one of its key still waits.
-    fn assert_knows_who_is_ahead(&self, claimed: &Claimed, key: &str) {
+    fn assert_knows_who_is_ahead(&self, claimed: &Leased, key: &str) {
         let is_ahead = |channel: &&str| {
             let of_lane = self
                 .rows
-                .range(((*channel).to_owned(), 0)..((*channel).to_owned(), claimed.event.id));
+                .range(((*channel).to_owned(), 0)..((*channel).to_owned(), claimed.event_id));
             of_lane
                 .into_iter()
                 .any(|(_, row)| row.key.as_deref() == Some(key))
@@ -245,7 +245,7 @@ impl Model {
         let expected: Vec<&str> = CHANNELS.into_iter().filter(is_ahead).collect();
         let mut behind: Vec<&str> = claimed.behind.iter().map(|name| name.as_str()).collect();
         behind.sort_unstable();
-        assert_eq!(behind, expected, "{:?}", claimed.event.id);
+        assert_eq!(behind, expected, "{:?}", claimed.event_id);
     }
 
     fn is_alive(&self, worker: WorkerId) -> bool {
@@ -381,9 +381,9 @@ impl Model {
     }
 }
 
-fn place(row: &Claimed) -> (String, i64) {
+fn place(row: &Leased) -> (String, i64) {
     let name = row.lane.channel().map(ToString::to_string);
-    (name.unwrap_or_default(), row.event.id)
+    (name.unwrap_or_default(), row.event_id)
 }
 
 #[test]

@@ -162,10 +162,10 @@ async fn a_cancel_that_races_a_send_ends_in_one_truth() {
                     .claim(&f.store, worker, &want(&[("", 5)]))
                     .await
                     .unwrap();
-                let settle = |row: &outbox_store::Claimed| Settlement {
+                let settle = |row: &outbox_store::Leased| Settlement {
                     claim: row.claim,
-                    is_keyed: row.event.key.is_some(),
-                    ..delivered(row.event.id, "", &["email"])
+                    is_keyed: row.key.is_some(),
+                    ..delivered(row.event_id, "", &["email"])
                 };
                 sent.lock().unwrap().extend(ids(&rows));
                 let settlements: Vec<_> = rows.iter().map(settle).collect();

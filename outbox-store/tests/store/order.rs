@@ -2,12 +2,12 @@
 
 use crate::common::{Fixture, fixture, ids, lane, run, want};
 use crate::settle::{delivered, left, settlement};
-use outbox_store::{Claimed, Claimer, Settlement, Wait, WorkerId};
+use outbox_store::{Claimer, Leased, Settlement, Wait, WorkerId};
 
 const LANES: [(&str, usize); 3] = [("", 100), ("email", 100), ("crm", 100)];
 
 /// Claims until nothing more is to be had.
-pub(crate) async fn claim(f: &Fixture, worker: WorkerId) -> Vec<Claimed> {
+pub(crate) async fn claim(f: &Fixture, worker: WorkerId) -> Vec<Leased> {
     let mut rows = Vec::new();
     loop {
         let mut claimer = Claimer::default();
@@ -254,7 +254,11 @@ async fn a_deleted_event_lets_the_next_of_its_key_go() {
     assert_eq!(first.len(), 3);
     f.expire(one).await;
     f.run("DELETE FROM outbox_events WHERE id = 1").await;
-    assert_eq!(ids(&claim(&f, other).await), [2, 3]);
+    let leased = claim(&f, other).await;
+    assert_eq!(ids(&leased), [1, 2, 3]);
+    let claimed = f.read_events(other, &leased).await;
+    let claimed: Vec<i64> = claimed.iter().map(|row| row.event.id).collect();
+    assert_eq!(claimed, [2, 3]);
 }
 
 /// Many workers, few keys, rows that come back: never two workers with one key, never one that
@@ -292,14 +296,14 @@ async fn many_workers_keep_the_order() {
                     .iter()
                     .map(|row| Settlement {
                         claim: row.claim,
-                        is_keyed: row.event.key.is_some(),
-                        ..delivered(row.event.id, "", &["email"])
+                        is_keyed: row.key.is_some(),
+                        ..delivered(row.event_id, "", &["email"])
                     })
                     .collect();
                 // Before they are settled, so that who comes next can only be later.
                 done.lock()
                     .unwrap()
-                    .extend(rows.iter().map(|row| (row.event.key.clone(), row.event.id)));
+                    .extend(rows.iter().map(|row| (row.key.clone(), row.event_id)));
                 settle(&f, worker, &settlements).await;
                 tokio::task::yield_now().await;
             }

@@ -253,7 +253,8 @@ async fn a_statement_without_one_of_its_indexes_is_complained_about() {
                 ("claim_next", DUE),
                 ("next_due", DUE),
                 ("begin_attempts", ROW),
-                ("claim_next", EVENT),
+                ("read_events", EVENT),
+                ("read_events_apart", EVENT),
                 ("contents", EVENT),
             ][..],
         ),
@@ -336,12 +337,12 @@ async fn prepared_before_the_rush() {
     }
 }
 
-/// A claim of so many rows, as it is run.
-pub(crate) async fn claims_of(f: &Fixture, rows: usize) -> Plan {
-    let claim = statements::claim_of(&f.worker().await.to_string(), rows);
+/// Reading the first so many events, as it is done.
+pub(crate) async fn read_of(f: &Fixture, events: u64) -> Plan {
+    let read = statements::read_events(1, events);
     let mut connection = f.connect_as_the_store().await;
-    claim.prepare(&mut connection).await;
-    claim.plan(&mut connection).await
+    read.prepare(&mut connection).await;
+    read.plan(&mut connection).await
 }
 
 /// A claim by that worker, in a transaction that goes on.

@@ -54,10 +54,10 @@ async fn work(store: &Store, worker: WorkerId, claimer: &mut Claimer) -> usize {
     let settlements: Vec<_> = rows
         .iter()
         .map(|row| Settlement {
-            event_id: row.event.id,
+            event_id: row.event_id,
             lane: row.lane.clone(),
             claim: row.claim,
-            is_keyed: row.event.key.is_some(),
+            is_keyed: row.key.is_some(),
             outcomes: vec![Outcome {
                 channel: Some("email".parse().unwrap()),
                 status: ResultStatus::Delivered,

@@ -50,6 +50,6 @@ async fn a_restored_dump_goes_on() {
         .claim(&store, successor, &want(&[("", 10)]))
         .await
         .unwrap();
-    let ids: BTreeSet<_> = claimed.iter().map(|row| row.event.id).collect();
+    let ids: BTreeSet<_> = claimed.iter().map(|row| row.event_id).collect();
     assert_eq!(ids, BTreeSet::from([1, 2, 3, 4]));
 }

@@ -3,7 +3,7 @@
 use crate::common::{Fixture, channel, fixture, ids, lane, run, want};
 use outbox_channel::ErrorClass;
 use outbox_store::{
-    ClaimId, Claimed, FailedAttempt, Lane, Left, Outcome, ResultStatus, Settlement, Wait, WorkerId,
+    ClaimId, FailedAttempt, Lane, Leased, Left, Outcome, ResultStatus, Settlement, Wait, WorkerId,
 };
 use sqlx::postgres::PgConnection;
 use std::time::{Duration, Instant};
@@ -58,7 +58,7 @@ pub(crate) fn settlement(event_id: i64, name: &str) -> Settlement {
 }
 
 /// Of a row that was not claimed for the first time.
-pub(crate) fn claimed_as(row: &Claimed, settlement: Settlement) -> Settlement {
+pub(crate) fn claimed_as(row: &Leased, settlement: Settlement) -> Settlement {
     Settlement {
         claim: row.claim,
         ..settlement

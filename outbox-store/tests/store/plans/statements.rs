@@ -39,6 +39,8 @@ pub(super) async fn unkeyed(connection: &mut PgConnection) -> Vec<Statement> {
     vec![
         claim_sweep(),
         claim_next(),
+        read_events(FIRST_LEASED, FIRST_LEASED + LEASED - 1),
+        read_events_apart(),
         next_due(),
         Statement {
             indexes: BY_EVENT,
@@ -67,7 +69,7 @@ pub(super) async fn keyed(connection: &mut PgConnection, let_go: u64) -> Vec<Sta
         indexes: BY_KEY,
         // Each, the one before it in its key, and those behind it.
         rows: 4 * CLAIMED + LEASED + 12,
-        pages: 22 * CLAIMED,
+        pages: 19 * CLAIMED,
         ..claim_sweep()
     };
     vec![
@@ -106,7 +108,7 @@ pub(super) fn claim_sweep() -> Statement {
         indexes: BY_DUE,
         // What is claimed, what is leased before it, and a look at each priority.
         rows: CLAIMED + LEASED + 12,
-        pages: 10 * CLAIMED,
+        pages: 7 * CLAIMED,
     }
 }
 
@@ -121,6 +123,33 @@ fn claim_next() -> Statement {
             .to_owned(),
         rows: CLAIMED + 12,
         ..claim_sweep()
+    }
+}
+
+/// Of consecutive rows.
+pub(super) fn read_events(first: u64, last: u64) -> Statement {
+    Statement {
+        name: "read_events",
+        sql: include_str!("../../../sql/read_events.sql"),
+        types: "bigint[], bigint[]",
+        arguments: format!("ARRAY[{first}], ARRAY[{last}]"),
+        begin: BEGIN,
+        indexes: &[],
+        rows: LEASED,
+        // Each lies in a page that is touched again.
+        pages: LEASED + 20,
+    }
+}
+
+/// Of rows none of which is next to another.
+fn read_events_apart() -> Statement {
+    let ids = (0..LEASED).map(|n| (FIRST_LEASED + 2 * n).to_string());
+    let ids = ids.collect::<Vec<_>>().join(", ");
+    Statement {
+        name: "read_events_apart",
+        arguments: format!("ARRAY[{ids}], ARRAY[{ids}]"),
+        pages: 5 * LEASED,
+        ..read_events(0, 0)
     }
 }
 
