@@ -10,7 +10,7 @@ use crate::part::{Item, Part, Place};
 use crate::router::{Plan, Router};
 use crate::shared::Shared;
 use outbox_channel::ChannelName;
-use outbox_store::{Claimed, Lane, NamedChannels, ResultStatus, Wait};
+use outbox_store::{Claimed, Lane, Leased, NamedChannels, ResultStatus, Wait};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,11 +64,18 @@ impl Intake {
         let intake = Arc::new(self);
         while let Some(load) = arriving.recv().await {
             let (shared, count) = (&intake.shared, load.rows.len());
-            let rows = load.read(shared).await;
-            // The others are nobody's, or somebody else's.
-            let gone = count - rows.len();
-            shared.unsettled.fetch_sub(gone, Ordering::Relaxed);
-            intake.start(rows, &load.terms());
+            let terms = load.terms();
+            match load.read(shared).await {
+                Some(rows) => {
+                    let deleted = count - rows.len();
+                    shared.unsettled.fetch_sub(deleted, Ordering::Relaxed);
+                    intake.start(rows, &terms);
+                }
+                None => load
+                    .rows
+                    .iter()
+                    .for_each(|row| intake.give_back(row, &terms)),
+            }
             shared.in_hand.fetch_sub(count, Ordering::Relaxed);
             shared.progress.notify_one();
         }
@@ -94,6 +101,16 @@ impl Intake {
             }
             self.start_in_time(run, terms);
         }
+    }
+
+    /// What could not be read. In its lane it holds back those behind it all the while.
+    fn give_back(&self, row: &Leased, terms: &Terms) {
+        let item = Arc::new(self.item(load::unread(row), None, terms));
+        let part = match row.lane.channel() {
+            Some(channel) => Part::given_back(&item, channel),
+            None => Part::unrouted(&item, Wait::Unchanged),
+        };
+        self.report(&item, row.lane.channel(), part);
     }
 
     /// Rows of one key and lane, in order; or a single row. Where it has to be looked into a
@@ -330,7 +347,7 @@ impl Intake {
 
 /// Rows that have this in common are delivered one after the other.
 fn run_of(row: &Claimed) -> (Option<&str>, Option<&ChannelName>) {
-    (row.lease.key.as_deref(), row.lease.lane.channel())
+    (row.event.key.as_deref(), row.lease.lane.channel())
 }
 
 fn dead(item: &Item, code: &str, reason: String) -> Part {

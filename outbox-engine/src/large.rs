@@ -1,4 +1,4 @@
-//! Large payloads. A claim leaves them behind; each is read when its attempt is about to begin,
+//! Large payloads. They are left behind at first; each is read when its attempt is about to begin,
 //! into a room that the deliveries of a channel share, and forgotten when the attempt is over.
 
 use crate::outlet::Outlet;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A payload that, with the event's headers, is longer than this as text, in bytes, is not
-/// delivered but a dead letter. Payloads that a claim leaves behind come to no more than this in
+/// delivered but a dead letter. Payloads that were left behind come to no more than this in
 /// one channel of a process at any time.
 pub const LARGEST_PAYLOAD: u64 = 32 << 20;
 
@@ -37,7 +37,7 @@ pub(crate) struct Room(Semaphore);
 /// An event with its payload and headers, and the room that they take.
 pub(crate) struct Whole<'a> {
     pub(crate) event: Arc<Event>,
-    /// `None`: the claim brought them.
+    /// `None`: they came with the others.
     room: Option<SemaphorePermit<'a>>,
 }
 

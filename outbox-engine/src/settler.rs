@@ -8,15 +8,19 @@ use crate::summary::Summary;
 use crate::trouble::{Backoff, within};
 use crate::waiting::Waiting;
 use outbox_store::{Lane, Settlement, Wait, WorkerId};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 const BATCH: usize = 1_000;
-/// So many statements are written at once, when there is enough for more than one.
+/// So many statements are written at once, when there is enough for more than one, or when one
+/// takes unusually long.
 const WRITERS: usize = 2;
+const LONG: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Works until all senders are gone and everything is written, or the worker abandons it.
@@ -26,6 +30,10 @@ pub(crate) async fn settle_all(
 ) {
     let (mut assembly, mut waiting) = (Assembly::default(), Waiting::default());
     let mut writers: JoinSet<Vec<u64>> = JoinSet::new();
+    let mut begun: HashMap<task::Id, Instant> = HashMap::new();
+    // One timer that stays: to make one anew for each outcome would wake who waits for timers.
+    let mut looks = tokio::time::interval(LONG);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut incoming = Vec::with_capacity(BATCH);
     let mut is_open = true;
     while is_open || !waiting.ready.is_empty() || !writers.is_empty() {
@@ -35,11 +43,15 @@ pub(crate) async fn settle_all(
             received = finished.recv_many(&mut incoming, BATCH), if is_reading => {
                 is_open = received > 0;
             }
-            Some(written) = writers.join_next() => match written {
-                Ok(sequences) => waiting.is_over(&sequences),
+            Some(written) = writers.join_next_with_id() => match written {
+                Ok((writer, sequences)) => {
+                    begun.remove(&writer);
+                    waiting.is_over(&sequences);
+                }
                 Err(error) => return tracing::error!(%error, "outcomes could not be written"),
             },
             () = sleep_until(assembly.next_split()) => {}
+            _ = looks.tick(), if !writers.is_empty() => {}
         }
         let now = Instant::now();
         for finished in incoming.drain(..) {
@@ -50,15 +62,17 @@ pub(crate) async fn settle_all(
             tracing::error!("some deliveries ended without telling how");
             assembly.give_up(&mut waiting.ready);
         }
-        while (writers.is_empty() || waiting.ready.len() >= BATCH)
+        let takes_long = begun.values().any(|begun| now >= *begun + LONG);
+        while (writers.is_empty() || takes_long || waiting.ready.len() >= BATCH)
             && writers.len() < WRITERS
             && let Some(batch) = waiting.next_batch(BATCH)
         {
             let shared = Arc::clone(&shared);
-            writers.spawn(async move {
+            let writer = writers.spawn(async move {
                 write(&shared, batch.tenure.worker, batch.rows).await;
                 batch.sequences
             });
+            begun.insert(writer.id(), now);
         }
     }
 }

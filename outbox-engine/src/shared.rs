@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) unsettled: AtomicUsize,
     /// Of those, rows whose deliveries have not begun: their channels do not know of them yet.
     pub(crate) in_hand: AtomicUsize,
+    /// Why somebody's batch could not be read.
+    pub(crate) unread: Unread,
     /// Rows are settled, or their deliveries have begun: there may be room for more.
     pub(crate) progress: Notify,
     pub(crate) alarm: Alarm,
@@ -55,6 +57,23 @@ pub(crate) struct Shared {
     pub(crate) channels_asked: Mutex<Option<Instant>>,
     /// One asks, the others wait for the answer.
     pub(crate) asking: tokio::sync::Mutex<()>,
+}
+
+/// The error of the last attempt to read what a batch had claimed.
+#[derive(Default)]
+pub(crate) struct Unread(Mutex<Option<StoreError>>);
+
+impl Unread {
+    pub(crate) fn set(&self, error: StoreError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// # Errors
+    /// When there was one since the last call.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let error = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        error.map_or(Ok(()), Err)
+    }
 }
 
 /// A channel's availability has changed.
@@ -100,6 +119,7 @@ impl Shared {
             permits: Semaphore::new(options.concurrency),
             unsettled: AtomicUsize::new(0),
             in_hand: AtomicUsize::new(0),
+            unread: Unread::default(),
             progress: Notify::new(),
             alarm: Alarm::default(),
             freed: Freed::default(),

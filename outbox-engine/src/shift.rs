@@ -188,6 +188,7 @@ impl Shift {
     async fn claim_lane(&mut self, lane: &Lane, limit: usize) -> Result<usize, StoreError> {
         let mut left = limit;
         while left > 0 && !self.is_broken() {
+            self.shared.unread.check()?;
             let unsettled = self.shared.unsettled.load(Ordering::Relaxed);
             let room = self.max_unsettled.saturating_sub(unsettled).min(left);
             if room == 0 {
@@ -306,8 +307,8 @@ impl Shift {
 }
 
 fn is_one_key(rows: &[Leased]) -> bool {
-    let first = rows.first().and_then(|row| row.key.as_ref());
-    first.is_some() && rows.iter().all(|row| row.key.as_ref() == first)
+    let first = rows.first().and_then(|row| row.key_hash);
+    first.is_some() && rows.iter().all(|row| row.key_hash == first)
 }
 
 /// Until all outcomes are written, keeps up the lease under which they are; then ends it.

@@ -132,7 +132,8 @@ impl Worker {
     /// written down all the same.
     ///
     /// # Errors
-    /// When the worker cannot register, or the claim fails or gets no answer in time.
+    /// When the worker cannot register, or the claim or reading the events fails or gets no answer in
+    /// time. What was claimed by then is delivered, or given back.
     pub async fn dispatch(&self, limit: usize) -> Result<Summary, StoreError> {
         let begun = Instant::now();
         let nobodys_health = watch::Sender::new(Health::Starting);
@@ -140,8 +141,9 @@ impl Worker {
         let mut shift = self.begin_shift(store, nobodys_health).await?;
         let claimed = shift.claim_up_to(limit).await;
         shift.drain().await;
+        let read = shift.shared.unread.check();
         let summary = shift.end(self.options.shutdown_grace).await;
-        claimed?;
+        claimed.and(read)?;
         log_summary(summary, begun.elapsed());
         Ok(summary)
     }

@@ -188,7 +188,8 @@ SELECT nullif(EXISTS (SELECT FROM blocked), false) AS "has_blocked?",
        nullif(c.attempt, 0)    AS "attempt?",
        nullif(c.takeovers, 0)  AS "takeovers?",
        c.began_at              AS "began_at?",
-       c.key                   AS "key?",
+       -- Not the key, which comes with the event: only which rows have the same.
+       hashtextextended(c.key, 0) AS "key_hash?",
        -- Channels that an earlier event of the key still waits for.
        CASE WHEN c.channel = '' AND c.key IS NOT NULL AND EXISTS (SELECT FROM occupied) THEN
            ARRAY(SELECT occupied.channel FROM occupied

@@ -5,8 +5,8 @@
 --
 -- $1         worker
 -- $2 to $5   the leased rows: event, lane ('' is not routed yet), by which claim, whether something
---            is left in another lane. Here and in the next four, one that stands alone beside more
---            events is meant for all of them: nearly always they are alike, and need not be sent.
+--            is left in another lane. Here and in $8 to $10 one value may stand for all rows: nearly
+--            always they are alike, and need not be sent.
 -- $6         whether some of this may be written already: an earlier try whose answer was lost
 -- $7 to $10  what was delivered, and no more to say: event, lane, channel, attempts
 -- $11 to $19 other results: event, lane, channel, status, attempts, code, message, provider's id,

@@ -81,8 +81,9 @@ pub struct Leased {
     pub event_id: i64,
     /// What it is about.
     pub lane: Lane,
-    /// Events with the same are delivered in the order of their ids.
-    pub key: Option<String>,
+    /// Rows with the same key have the same hash of it, and those with another key nearly always
+    /// another. `None`: the event has no key.
+    pub key_hash: Option<i64>,
     /// Attempts already spent.
     pub attempts: u32,
     /// How often a worker died, or lost its lease, while it had this row.

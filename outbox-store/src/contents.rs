@@ -1,5 +1,5 @@
-//! What an event says: its payload and headers. A claim brings them when they are small, and
-//! leaves them behind, to be read when their turn comes, when they are large.
+//! What an event says: its payload and headers. They are read with many others when they are small,
+//! and left behind, to be read when their turn comes, when they are large.
 
 use crate::error::StoreError;
 use crate::fault::{Step, around};
@@ -81,7 +81,7 @@ impl Store {
     }
 }
 
-/// As the claim statement sends a payload, or headers: cut off where it would be too long.
+/// As a payload is sent with many others, or headers: cut off where it would be too long.
 pub(crate) struct Excerpt(Option<Box<RawValue>>);
 
 impl Excerpt {

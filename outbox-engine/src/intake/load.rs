@@ -3,8 +3,12 @@
 use crate::health::Duty;
 use crate::lease::Tenure;
 use crate::shared::Shared;
-use crate::trouble::{Backoff, Trouble, within};
-use outbox_store::{Claimed, Leased, Left, Settlement, Wait};
+use crate::trouble::{Backoff, within};
+use chrono::DateTime;
+use outbox_channel::Event;
+use outbox_store::{Claimed, Leased};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,62 +35,41 @@ pub(super) struct Terms {
 impl Load {
     const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-    /// With their events, as soon as the database gives them out. Empty when the lease ends before,
-    /// or the worker: then others find the rows as they were.
-    pub(super) async fn read(&self, shared: &Shared) -> Vec<Claimed> {
-        let mut backoff = Backoff::up_to(Self::LONGEST_RETRY);
-        let read = loop {
-            match self.read_once(shared).await {
-                None => break Vec::new(),
-                Some(Ok(rows)) => break rows,
-                Some(Err(trouble)) => {
-                    let (again_in, error) = (backoff.next(), trouble.sentence());
-                    tracing::warn!(
-                        error,
-                        rows = self.rows.len(),
-                        ?again_in,
-                        "what was claimed cannot be read, trying again"
-                    );
-                    shared.pulse.trouble(Duty::Reading, error);
-                    tokio::select! {
-                        () = shared.stopping.cancelled() => {
-                            self.give_back(shared).await;
-                            break Vec::new();
-                        }
-                        () = tokio::time::sleep(again_in) => {}
-                    }
-                }
-            }
-        };
-        shared.pulse.fine(Duty::Reading);
-        read
-    }
-
-    /// `None` when there is no use in it any more.
-    async fn read_once(&self, shared: &Shared) -> Option<Result<Vec<Claimed>, Trouble>> {
-        if !self.tenure.is_held() {
-            return None;
-        }
-        let reading = shared.store.read_events(self.tenure.worker, &self.rows);
+    /// The rows with their events, as soon as the database gives them out. `None` when the worker or
+    /// its lease ends before, and for a batch that somebody waits for, which does not try again.
+    pub(super) async fn read(&self, shared: &Shared) -> Option<Vec<Claimed>> {
         tokio::select! {
-            () = shared.giving_up.cancelled() => None,
-            read = within(shared.patience, reading) => Some(read),
+            () = shared.stopping.cancelled() => None,
+            read = self.read_patiently(shared) => read,
         }
     }
 
-    /// As they were. They count as rows that their worker died with where that fails as well.
-    async fn give_back(&self, shared: &Shared) {
-        let settlements: Vec<_> = self.rows.iter().map(given_back).collect();
-        let (store, worker) = (&shared.store, self.tenure.worker);
-        let settling = within(shared.patience, store.settle(worker, &settlements, false));
-        let settled = tokio::select! {
-            () = shared.giving_up.cancelled() => return,
-            settled = settling => settled,
-        };
-        if let Err(trouble) = settled {
-            let error = trouble.sentence();
-            tracing::warn!(error, "what could not be read could not be given back");
+    async fn read_patiently(&self, shared: &Shared) -> Option<Vec<Claimed>> {
+        let mut backoff = Backoff::up_to(Self::LONGEST_RETRY);
+        while self.tenure.is_held() {
+            let reading = shared.store.read_events(self.tenure.worker, &self.rows);
+            let trouble = match within(shared.patience, reading).await {
+                Ok(rows) => {
+                    shared.pulse.fine(Duty::Reading);
+                    return Some(rows);
+                }
+                Err(trouble) => trouble,
+            };
+            if !self.within_room {
+                shared.unread.set(trouble.into());
+                return None;
+            }
+            let (again_in, error) = (backoff.next(), trouble.sentence());
+            tracing::warn!(
+                error,
+                rows = self.rows.len(),
+                ?again_in,
+                "what was claimed cannot be read, trying again"
+            );
+            shared.pulse.trouble(Duty::Reading, error);
+            tokio::time::sleep(again_in).await;
         }
+        None
     }
 
     pub(super) fn terms(&self) -> Terms {
@@ -101,21 +84,22 @@ impl Load {
     }
 }
 
-fn given_back(row: &Leased) -> Settlement {
-    Settlement {
-        event_id: row.event_id,
-        lane: row.lane.clone(),
-        claim: row.claim,
-        is_keyed: row.key.is_some(),
-        outcomes: Vec::new(),
-        left: vec![Left {
-            channel: row.lane.channel().cloned(),
-            attempts: row.attempts,
-            wait: Wait::Unchanged,
-            keep: false,
-            unknown: row.began_at.is_some(),
-        }],
-        failed: Vec::new(),
+/// Of an event that could not be read, there is nothing but what its row says.
+pub(super) fn unread(lease: &Leased) -> Claimed {
+    let event = Event {
+        id: lease.event_id,
+        event_type: String::new(),
+        payload: RawValue::NULL.to_owned(),
+        headers: BTreeMap::new(),
+        key: lease.key_hash.map(|_| String::new()),
+        max_retries: None,
+        expires_at: None,
+        created_at: DateTime::UNIX_EPOCH,
+    };
+    Claimed {
+        lease: lease.clone(),
+        event: Arc::new(event),
+        left_behind: None,
     }
 }
 

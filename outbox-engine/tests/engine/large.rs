@@ -1,4 +1,4 @@
-//! Payloads that a claim leaves behind.
+//! Payloads that are left behind at first.
 
 use crate::channels::{Gate, Outcome, Recorder};
 use crate::common::{
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// More than a claim brings.
+/// More than is read with others.
 fn large() -> Value {
     json!({"text": "x".repeat(200_000)})
 }

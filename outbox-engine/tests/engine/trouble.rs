@@ -262,3 +262,30 @@ async fn outcomes_that_cannot_be_written_make_the_worker_unready() {
     running.stop().await;
     assert_sent_once(&fixture, &gate, 2).await;
 }
+
+#[tokio::test]
+async fn an_outcome_that_waits_for_a_lock_does_not_hold_up_others() {
+    let fixture = Fixture::new().await;
+    let gate = Gate::new();
+    let running = at_work(&fixture, &gate).await;
+    fixture.event("email", any()).await;
+    gate.arrived(1).await;
+    let mut lock = fixture.pool.begin().await.unwrap();
+    let row = "SELECT FROM outbox_queue WHERE event_id = 2 FOR UPDATE";
+    sqlx::raw_sql(row).execute(&mut *lock).await.unwrap();
+    gate.let_go(1);
+    assert!(
+        fixture
+            .waiting()
+            .await
+            .contains("-- Writes down what became")
+    );
+    gate.open();
+    fixture
+        .until("SELECT EXISTS (SELECT FROM outbox_deliveries WHERE event_id = 3)")
+        .await;
+    lock.rollback().await.unwrap();
+    fixture.until_settled().await;
+    running.stop().await;
+    assert_sent_once(&fixture, &gate, 3).await;
+}

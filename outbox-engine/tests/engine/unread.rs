@@ -112,3 +112,19 @@ async fn they_are_claimed_again_when_the_lease_is_lost() {
     fixture.assert_all_sent_once(&gate).await;
     assert!(!log.lines("42P01").is_empty());
 }
+
+/// Who waits for a batch is told, and the rows are free again.
+#[tokio::test]
+async fn a_batch_ends_with_the_error() {
+    let (fixture, gate) = (Fixture::new().await, Gate::new());
+    gate.open();
+    fixture.unreadable().await;
+    let worker = fixture.worker(vec![spec("email", gate.clone())]);
+    let error = worker.dispatch(5).await.unwrap_err();
+    assert!(error.sentence().contains("42P01"), "{}", error.sentence());
+    let as_before = "SELECT count(*) FROM outbox_queue WHERE worker IS NULL AND takeovers = 0";
+    assert_eq!(fixture.count(as_before).await, 9);
+    fixture.readable().await;
+    assert_eq!(worker.dispatch(9).await.unwrap().processed, 9);
+    fixture.assert_all_sent_once(&gate).await;
+}

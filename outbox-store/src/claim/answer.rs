@@ -16,7 +16,7 @@ pub(super) struct Answer {
     pub(super) attempt: Option<i32>,
     pub(super) takeovers: Option<i16>,
     pub(super) began_at: Option<DateTime<Utc>>,
-    pub(super) key: Option<String>,
+    pub(super) key_hash: Option<i64>,
     pub(super) behind: Option<Vec<String>>,
 }
 
@@ -28,8 +28,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn key(&self) -> Option<&str> {
-        self.leased.key.as_deref()
+    pub(super) fn key_hash(&self) -> Option<i64> {
+        self.leased.key_hash
     }
 }
 
@@ -43,7 +43,7 @@ impl Answer {
             leased: Leased {
                 event_id: self.event_id?,
                 lane: Lane::named(self.channel.unwrap_or_default())?,
-                key: self.key,
+                key_hash: self.key_hash,
                 attempts: self.attempt.unwrap_or_default().unsigned_abs(),
                 takeovers: self.takeovers.unwrap_or_default().unsigned_abs().into(),
                 claim: ClaimId(self.claim?),

@@ -33,10 +33,10 @@ impl Run {
         if self.0 == Self::ALONE {
             return rows.iter().collect();
         }
-        let mut first_of_key: HashMap<(&Lane, &str), &Row> = HashMap::new();
+        let mut first_of_key: HashMap<(&Lane, i64), &Row> = HashMap::new();
         let mut met = Vec::with_capacity(rows.len());
         for row in rows {
-            let Some(key) = row.key() else {
+            let Some(key) = row.key_hash() else {
                 met.push(row);
                 continue;
             };
@@ -53,7 +53,7 @@ impl Run {
     /// there are few keys, and little by little less while others may have found no room. While no
     /// key comes twice, and none had to be blocked, each row goes alone.
     pub(super) fn after(self, room: usize, rows: &[Row], has_blocked: bool) -> Self {
-        let keys: Vec<&str> = rows.iter().filter_map(Row::key).collect();
+        let keys: Vec<i64> = rows.iter().filter_map(Row::key_hash).collect();
         let distinct = keys.iter().copied().collect::<HashSet<_>>().len();
         let next = match distinct {
             0 => return self,

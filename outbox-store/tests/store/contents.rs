@@ -1,4 +1,4 @@
-//! What a claim brings, and what it leaves behind to be read later.
+//! What is read with many others, and what is left behind to be read later.
 
 use crate::common::{Fixture, fixture, want};
 use crate::plans::read_of;
@@ -42,7 +42,7 @@ async fn written(f: &Fixture) -> (String, u64) {
 }
 
 #[tokio::test]
-async fn what_is_small_comes_with_the_claim() {
+async fn what_is_small_is_read_with_the_others() {
     let f = fixture().await;
     let small = [
         ("'{\"n\": 7}'".to_owned(), "'{}'".to_owned()),

@@ -164,7 +164,7 @@ async fn a_cancel_that_races_a_send_ends_in_one_truth() {
                     .unwrap();
                 let settle = |row: &outbox_store::Leased| Settlement {
                     claim: row.claim,
-                    is_keyed: row.key.is_some(),
+                    is_keyed: row.key_hash.is_some(),
                     ..delivered(row.event_id, "", &["email"])
                 };
                 sent.lock().unwrap().extend(ids(&rows));

@@ -296,14 +296,14 @@ async fn many_workers_keep_the_order() {
                     .iter()
                     .map(|row| Settlement {
                         claim: row.claim,
-                        is_keyed: row.key.is_some(),
+                        is_keyed: row.key_hash.is_some(),
                         ..delivered(row.event_id, "", &["email"])
                     })
                     .collect();
                 // Before they are settled, so that who comes next can only be later.
                 done.lock()
                     .unwrap()
-                    .extend(rows.iter().map(|row| (row.key.clone(), row.event_id)));
+                    .extend(rows.iter().map(|row| (row.key_hash, row.event_id)));
                 settle(&f, worker, &settlements).await;
                 tokio::task::yield_now().await;
             }
@@ -326,7 +326,7 @@ async fn many_workers_keep_the_order() {
     let mut last = std::collections::HashMap::new();
     for (key, id) in done.lock().unwrap().drain(..) {
         if let Some(key) = key {
-            let before = last.insert(key.clone(), id).unwrap_or(0);
+            let before = last.insert(key, id).unwrap_or(0);
             assert!(before < id, "{id} of {key} came after {before}");
         }
     }

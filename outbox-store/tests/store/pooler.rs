@@ -57,7 +57,7 @@ async fn work(store: &Store, worker: WorkerId, claimer: &mut Claimer) -> usize {
             event_id: row.event_id,
             lane: row.lane.clone(),
             claim: row.claim,
-            is_keyed: row.key.is_some(),
+            is_keyed: row.key_hash.is_some(),
             outcomes: vec![Outcome {
                 channel: Some("email".parse().unwrap()),
                 status: ResultStatus::Delivered,
