@@ -83,7 +83,12 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
         return expired;
     }
     let started = Instant::now();
-    let outcome = send(shared, outlet, &delivery).await;
+    // All of it: a channel may panic before it has made its future, in it, and when it is dropped.
+    let sending = AssertUnwindSafe(send(shared, outlet, &delivery)).catch_unwind();
+    let outcome = sending.await.unwrap_or_else(|_panic| {
+        let message = "the channel panicked; whether the message went out is unknown";
+        Err(SendError::ambiguous("panic", message))
+    });
     conclude(
         shared,
         item,
@@ -175,18 +180,10 @@ pub(crate) fn prepare(
 
 /// One attempt, which ends by its deadline whatever the channel does.
 async fn send(shared: &Shared, outlet: &Outlet, delivery: &Delivery) -> Result<Receipt, SendError> {
-    // Called inside: it may panic before it has made its future.
-    let sending = around(Step::Send, async {
-        outlet.spec.channel.send(delivery).await
-    });
-    let sending = AssertUnwindSafe(sending);
+    let sending = around(Step::Send, outlet.spec.channel.send(delivery));
     tokio::select! {
-        sent = tokio::time::timeout(outlet.spec.timeout, sending.catch_unwind()) => match sent {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_panic)) => Err(SendError::ambiguous(
-                "panic",
-                "the channel panicked; whether the message went out is unknown",
-            )),
+        sent = tokio::time::timeout(outlet.spec.timeout, sending) => match sent {
+            Ok(outcome) => outcome,
             Err(_elapsed) => Err(SendError::ambiguous(
                 "deadline",
                 format!("no outcome within {:?}", outlet.spec.timeout),

@@ -74,15 +74,15 @@ async fn verified(
         Err(_) => return Part::unknown(&spec.name, spent, Wait::Held),
     };
     let asked = Instant::now();
-    // Called inside: it may panic before it has made its future.
-    let verifying = async { spec.channel.verify(&delivery, began).await };
-    let verifying = around(Step::Verify, verifying);
-    let verifying = AssertUnwindSafe(verifying);
-    let verdict = tokio::time::timeout(spec.timeout, verifying.catch_unwind()).await;
-    let verdict = match verdict {
+    let verifying = async {
+        let verifying = around(Step::Verify, spec.channel.verify(&delivery, began));
+        tokio::time::timeout(spec.timeout, verifying).await
+    };
+    // All of it: a channel may panic before it has made its future, in it, and when it is dropped.
+    let verdict = match AssertUnwindSafe(verifying).catch_unwind().await {
         Ok(Ok(verdict)) => verdict,
-        Ok(Err(_panic)) => Err(SendError::transient("panic", "the channel panicked")),
-        Err(_elapsed) => Err(SendError::transient("deadline", "no answer in time")),
+        Ok(Err(_elapsed)) => Err(SendError::transient("deadline", "no answer in time")),
+        Err(_panic) => Err(SendError::transient("panic", "the channel panicked")),
     };
     match verdict {
         Ok(Verdict::Delivered(receipt)) => Part::delivered(&spec.name, spent.max(1), &receipt),

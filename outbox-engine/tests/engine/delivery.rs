@@ -4,7 +4,7 @@ use crate::channels::{Gate, Outcome, Recorder, accepting, mock};
 use crate::common::{DELIVERED, Fixture, Running, any, spec};
 use outbox_engine::{
     Channel, ChannelSpec, Delivery, MessageTemplate, OnAmbiguous, Receipt, RetryPolicy, Route,
-    SendError, Summary, Targets,
+    SendError, Summary, Targets, async_trait,
 };
 use outbox_store::NewEvent;
 use serde_json::{Value, json};
@@ -383,6 +383,41 @@ async fn a_panic_outside_of_the_channels_future_is_one_too() {
     let worker = fixture.worker(vec![slow_retries(spec("email", Hasty))]);
     assert_eq!(worker.dispatch(10).await.unwrap().errors, 1);
     assert_eq!(fixture.attempts().await[0].code, "panic");
+}
+
+/// Its future hangs, and panics when nobody waits for it any more.
+struct Hanging;
+
+struct Clinging;
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+#[async_trait]
+impl Channel for Hanging {
+    async fn send(&self, _: &Delivery) -> Outcome {
+        let _clinging = Clinging;
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_panic_when_the_channels_future_is_dropped_is_one_too() {
+    let fixture = Fixture::new().await;
+    fixture.enqueue("email", 3).await;
+    let hurried = ChannelSpec {
+        concurrency: 1,
+        timeout: Duration::from_millis(50),
+        ..slow_retries(spec("email", Hanging))
+    };
+    let summary = fixture.worker(vec![hurried]).dispatch(10).await.unwrap();
+    assert_eq!(summary.errors, 3);
+    let attempts = fixture.attempts().await;
+    assert_eq!(attempts.len(), 3);
+    assert!(attempts.iter().all(|attempt| attempt.code == "panic"));
 }
 
 #[tokio::test]
