@@ -1,24 +1,24 @@
 //! From a claimed row to its deliveries.
 
 mod load;
+mod queue;
+mod runners;
 
 use crate::assembly::Finished;
-use crate::delivery::deliver;
 use crate::large::{Unread, named_channels};
-use crate::outlet::Outlet;
 use crate::part::{Item, Part, Place};
 use crate::router::{Plan, Router};
 use crate::shared::Shared;
 use outbox_channel::ChannelName;
 use outbox_store::{Claimed, Lane, Leased, NamedChannels, ResultStatus, Wait};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use load::Terms;
+use runners::Line;
 
 pub(crate) use load::Load;
 
@@ -28,6 +28,7 @@ pub(crate) struct Intake {
     /// Without a bound of its own: it holds no more than the rows that are not settled, one entry
     /// for each of their channels, and of those there are only so many.
     finished: mpsc::UnboundedSender<Finished>,
+    lines: BTreeMap<ChannelName, Arc<Line>>,
     deliveries: TaskTracker,
     batch_size: usize,
     last_serial: AtomicU64,
@@ -50,7 +51,10 @@ impl Intake {
         finished: mpsc::UnboundedSender<Finished>,
         batch_size: usize,
     ) -> Self {
+        let lines = shared.outlets.iter();
+        let lines = lines.map(|(name, outlet)| (name.clone(), Arc::new(Line::new(outlet))));
         Self {
+            lines: lines.collect(),
             shared,
             finished,
             deliveries: TaskTracker::new(),
@@ -79,6 +83,7 @@ impl Intake {
             shared.in_hand.fetch_sub(count, Ordering::Relaxed);
             shared.progress.notify_one();
         }
+        intake.let_go();
         intake.deliveries.close();
         intake.deliveries.clone()
     }
@@ -252,13 +257,14 @@ impl Intake {
         mut items: Vec<Arc<Item>>,
         within_room: bool,
     ) {
-        let Some(outlet) = self.shared.outlets.get(channel) else {
+        let Some(line) = self.lines.get(channel) else {
             for item in &items {
                 let part = self.unknown_channel(item, channel);
                 self.report(item, Some(channel), part);
             }
             return;
         };
+        let outlet = &line.outlet;
         let has_to_wait = |item: &Arc<Item>| item.is_put_off || item.behind.contains(channel);
         let first_behind = items.iter().position(has_to_wait);
         let mut can_start = first_behind.unwrap_or(items.len());
@@ -283,30 +289,8 @@ impl Intake {
             self.report(&item, Some(channel), part);
         }
         if !items.is_empty() {
-            self.start_deliveries(items, Arc::clone(outlet));
+            self.start_deliveries(items, line);
         }
-    }
-
-    /// One after the other; when one is not over, those behind it have to wait.
-    fn start_deliveries(self: &Arc<Self>, items: Vec<Arc<Item>>, outlet: Arc<Outlet>) {
-        items.iter().for_each(|_| outlet.take());
-        let intake = Arc::clone(self);
-        self.deliveries.spawn(async move {
-            let mut is_open = true;
-            for item in items {
-                let part = if is_open {
-                    deliver(&intake.shared, &item, &outlet).await
-                } else {
-                    Part::given_back(&item, &outlet.spec.name)
-                };
-                is_open &= part.lets_the_next_go();
-                intake.report(&item, Some(&outlet.spec.name), part);
-                // Not each time: at full speed that would be a look for every delivery.
-                if let Some(soon) = outlet.finish(intake.batch_size) {
-                    intake.shared.alarm.set(Instant::now() + soon);
-                }
-            }
-        });
     }
 
     fn report(&self, item: &Arc<Item>, channel: Option<&ChannelName>, part: Part) {

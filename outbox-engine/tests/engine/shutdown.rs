@@ -42,6 +42,32 @@ async fn what_is_under_way_is_finished_and_the_rest_given_back_uncharged() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_channel_that_hangs_is_free_at_once() {
+    let fixture = Fixture::new().await;
+    fixture.enqueue("email", 200).await;
+    let gate = Gate::new();
+    let mut two_at_once = spec("email", gate.clone());
+    two_at_once.concurrency = 2;
+    let mut running = Running::start(fixture.worker(vec![two_at_once]));
+    // So quick a channel has work claimed ahead for it.
+    gate.let_go(50);
+    gate.arrived(52).await;
+    fixture
+        .until("SELECT count(*) > 2 FROM outbox_queue WHERE worker IS NOT NULL")
+        .await;
+    running.shut_down();
+    fixture
+        .until("SELECT count(*) = 2 FROM outbox_queue WHERE worker IS NOT NULL")
+        .await;
+    assert_eq!(gate.inside(), 2);
+    gate.open();
+    running.ended().await;
+    assert_eq!(gate.attempts().len(), 52);
+    assert_eq!(fixture.count(DELIVERED).await, 52);
+    assert_eq!(fixture.queue().await.len(), 148);
+}
+
+#[tokio::test]
 async fn a_send_that_outlasts_the_grace_period_is_ambiguous() {
     let fixture = Fixture::new().await;
     let event = fixture.event("email", any()).await;
