@@ -50,12 +50,14 @@ impl Run {
     }
 
     /// For the claim after one with so much room, which brought these rows: all that fit when
-    /// there are few keys, and little by little less while others may have found no room. While no
-    /// key comes twice, and none had to be blocked, each row goes alone.
+    /// there are few keys, and little by little less while others may have found no room. When all
+    /// that it met waits for rows under way, more of fewer keys, so that those of the others are
+    /// there for the next. While no key comes twice, and none had to be blocked, each row goes alone.
     pub(super) fn after(self, room: usize, rows: &[Row], has_blocked: bool) -> Self {
         let keys: Vec<i64> = rows.iter().filter_map(Row::key_hash).collect();
         let distinct = keys.iter().copied().collect::<HashSet<_>>().len();
         let next = match distinct {
+            0 if rows.is_empty() && has_blocked => 2 * self.0,
             0 => return self,
             1.. if rows.len() < room => (room - (rows.len() - keys.len())) / distinct,
             1 => self.0,

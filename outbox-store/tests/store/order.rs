@@ -3,6 +3,7 @@
 use crate::common::{Fixture, fixture, ids, lane, run, want};
 use crate::settle::{delivered, left, settlement};
 use outbox_store::{Claimer, Leased, Settlement, Wait, WorkerId};
+use std::collections::HashSet;
 
 const LANES: [(&str, usize); 3] = [("", 100), ("email", 100), ("crm", 100)];
 
@@ -116,6 +117,38 @@ async fn a_settle_tells_which_rows_it_let_go() {
     claimer.look_at(written.freed);
     let freed = claimer.claim(&f.store, other, &want(&LANES)).await;
     assert_eq!(ids(&freed.unwrap()), [2, 3]);
+}
+
+/// Then claims need not wait for each other's rows to be settled.
+#[tokio::test]
+async fn a_claim_that_finds_all_keys_under_way_makes_the_next_take_more_of_fewer() {
+    let f = fixture().await;
+    f.run(
+        "INSERT INTO outbox_events (event_type, payload, key) \
+         SELECT 'test', '{}', 'k' || n % 10 FROM generate_series(1, 400) n ORDER BY n",
+    )
+    .await;
+    let (worker, mut claimer) = (f.worker().await, Claimer::default());
+    let room = want(&[("", 80)]);
+    let first = claimer.claim(&f.store, worker, &room).await.unwrap();
+    assert_eq!((first.len(), keys(&first).len()), (80, 10));
+    let second = claimer.claim(&f.store, worker, &room).await.unwrap();
+    assert_eq!(ids(&second), [] as [i64; 0]);
+
+    let batch: Vec<_> = first
+        .iter()
+        .map(|row| keyed(delivered(row.event_id, "", &["email"])))
+        .collect();
+    claimer.look_at(f.store.settle(worker, &batch, false).await.unwrap().freed);
+    let third = claimer.claim(&f.store, worker, &room).await.unwrap();
+    let fourth = claimer.claim(&f.store, worker, &room).await.unwrap();
+    assert_eq!((third.len(), keys(&third).len()), (80, 5));
+    assert!(fourth.len() >= 60, "{}", fourth.len());
+    assert!(keys(&third).is_disjoint(&keys(&fourth)));
+}
+
+fn keys(rows: &[Leased]) -> HashSet<i64> {
+    rows.iter().filter_map(|row| row.key_hash).collect()
 }
 
 /// So many that a settle asks first whether anything waits behind them.
