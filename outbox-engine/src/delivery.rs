@@ -83,12 +83,9 @@ async fn deliver_once(shared: &Shared, item: &Item, outlet: &Outlet) -> Part {
         return expired;
     }
     let started = Instant::now();
-    // All of it: a channel may panic before it has made its future, in it, and when it is dropped.
+    // Dropped at its deadline, a channel's future may panic too.
     let sending = AssertUnwindSafe(send(shared, outlet, &delivery)).catch_unwind();
-    let outcome = sending.await.unwrap_or_else(|_panic| {
-        let message = "the channel panicked; whether the message went out is unknown";
-        Err(SendError::ambiguous("panic", message))
-    });
+    let outcome = sending.await.unwrap_or_else(|_panic| Err(panicked()));
     conclude(
         shared,
         item,
@@ -180,10 +177,15 @@ pub(crate) fn prepare(
 
 /// One attempt, which ends by its deadline whatever the channel does.
 async fn send(shared: &Shared, outlet: &Outlet, delivery: &Delivery) -> Result<Receipt, SendError> {
-    let sending = around(Step::Send, outlet.spec.channel.send(delivery));
+    // Called inside: it may panic before it has made its future.
+    let sending = around(Step::Send, async {
+        outlet.spec.channel.send(delivery).await
+    });
+    let sending = AssertUnwindSafe(sending);
     tokio::select! {
-        sent = tokio::time::timeout(outlet.spec.timeout, sending) => match sent {
-            Ok(outcome) => outcome,
+        sent = tokio::time::timeout(outlet.spec.timeout, sending.catch_unwind()) => match sent {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_panic)) => Err(panicked()),
             Err(_elapsed) => Err(SendError::ambiguous(
                 "deadline",
                 format!("no outcome within {:?}", outlet.spec.timeout),
@@ -194,6 +196,11 @@ async fn send(shared: &Shared, outlet: &Outlet, delivery: &Delivery) -> Result<R
             "the worker had to stop before the outcome was known",
         )),
     }
+}
+
+fn panicked() -> SendError {
+    let message = "the channel panicked; whether the message went out is unknown";
+    SendError::ambiguous("panic", message)
 }
 
 /// `leave` is `None` when the channel was not even asked.

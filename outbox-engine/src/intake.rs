@@ -66,7 +66,7 @@ impl Intake {
     /// Begins what arrives. Returns the deliveries that are under way then, to wait for.
     pub(crate) async fn run(self, mut arriving: mpsc::Receiver<Load>) -> TaskTracker {
         let intake = Arc::new(self);
-        while let Some(load) = arriving.recv().await {
+        while let Some(load) = intake.next(&mut arriving).await {
             let (shared, count) = (&intake.shared, load.rows.len());
             let terms = load.terms();
             match load.read(shared).await {
@@ -86,6 +86,18 @@ impl Intake {
         intake.let_go();
         intake.deliveries.close();
         intake.deliveries.clone()
+    }
+
+    /// Does not wait for the last load with what the end of the worker lets go: the claim that
+    /// brings it may hang.
+    async fn next(self: &Arc<Self>, arriving: &mut mpsc::Receiver<Load>) -> Option<Load> {
+        tokio::select! {
+            load = arriving.recv() => load,
+            () = self.shared.stopping.cancelled() => {
+                self.let_go();
+                arriving.recv().await
+            }
+        }
     }
 
     fn start(self: &Arc<Self>, rows: Vec<Claimed>, terms: &Terms) {

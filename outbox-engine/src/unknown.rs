@@ -74,16 +74,22 @@ async fn verified(
         Err(_) => return Part::unknown(&spec.name, spent, Wait::Held),
     };
     let asked = Instant::now();
+    let panicked = || Err(SendError::transient("panic", "the channel panicked"));
     let verifying = async {
-        let verifying = around(Step::Verify, spec.channel.verify(&delivery, began));
-        tokio::time::timeout(spec.timeout, verifying).await
+        // Called inside: it may panic before it has made its future.
+        let verifying = around(Step::Verify, async {
+            spec.channel.verify(&delivery, began).await
+        });
+        let verifying = AssertUnwindSafe(verifying).catch_unwind();
+        match tokio::time::timeout(spec.timeout, verifying).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_panic)) => panicked(),
+            Err(_elapsed) => Err(SendError::transient("deadline", "no answer in time")),
+        }
     };
-    // All of it: a channel may panic before it has made its future, in it, and when it is dropped.
-    let verdict = match AssertUnwindSafe(verifying).catch_unwind().await {
-        Ok(Ok(verdict)) => verdict,
-        Ok(Err(_elapsed)) => Err(SendError::transient("deadline", "no answer in time")),
-        Err(_panic) => Err(SendError::transient("panic", "the channel panicked")),
-    };
+    // Dropped at its deadline, a channel's future may panic too.
+    let verifying = AssertUnwindSafe(verifying).catch_unwind();
+    let verdict = verifying.await.unwrap_or_else(|_panic| panicked());
     match verdict {
         Ok(Verdict::Delivered(receipt)) => Part::delivered(&spec.name, spent.max(1), &receipt),
         Ok(Verdict::NotDelivered) => {

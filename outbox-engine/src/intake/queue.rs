@@ -18,6 +18,7 @@ struct State<T> {
     /// Of those, the ones that have not begun.
     starting: usize,
     most: usize,
+    most_starting: usize,
 }
 
 /// Whether the caller has to start a runner, which is counted already.
@@ -29,13 +30,15 @@ pub(crate) enum Runner {
 }
 
 impl<T> Queue<T> {
-    /// For at most `most` runners; at least 1.
-    pub(crate) fn new(most: usize) -> Self {
+    /// For at most `most` runners, at least 1, which so many threads run: each thread keeps the one
+    /// that it has started last, and may be busy for a while. One more is for another to take.
+    pub(crate) fn new(most: usize, threads: usize) -> Self {
         Self(Mutex::new(State {
             waiting: VecDeque::new(),
             runners: 0,
             starting: 0,
             most,
+            most_starting: threads + 1,
         }))
     }
 
@@ -84,12 +87,8 @@ impl<T> Queue<T> {
 }
 
 impl<T> State<T> {
-    /// Two, since the one that a thread has started last is left to that thread, which may be busy
-    /// for a while; another thread takes the other.
-    const STARTING: usize = 2;
-
     fn runner(&mut self) -> Runner {
-        if self.starting == Self::STARTING || self.runners == self.most {
+        if self.starting == self.most_starting || self.runners == self.most {
             return Runner::Enough;
         }
         self.starting += 1;
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
     use tokio::sync::Semaphore;
 
     /// Runs of a channel that takes a permit for each, and what becomes of them.
@@ -119,7 +118,7 @@ mod tests {
     impl Desk {
         fn new(most: usize, permits: usize) -> Arc<Self> {
             Arc::new(Self {
-                queue: Queue::new(most),
+                queue: Queue::new(most, 1),
                 permits: Semaphore::new(permits),
                 done: AtomicUsize::new(0),
                 at_work: AtomicUsize::new(0),
@@ -196,6 +195,44 @@ mod tests {
         assert_eq!(desk.most_at_work.load(Ordering::SeqCst), 5);
         desk.push(1);
         desk.until(&desk.at_work, 1).await;
+    }
+
+    /// Each keeps its thread until as many are at work as there are threads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn runs_that_keep_their_thread_reach_every_thread() {
+        const THREADS: usize = 4;
+        let queue = Arc::new(Queue::new(100, THREADS));
+        let at_work = Arc::new(AtomicUsize::new(0));
+        fn start(runner: Runner, queue: &Arc<Queue<()>>, at_work: &Arc<AtomicUsize>) {
+            if runner == Runner::Enough {
+                return;
+            }
+            let (queue, at_work) = (Arc::clone(queue), Arc::clone(at_work));
+            tokio::spawn(async move {
+                start(queue.begin(), &queue, &at_work);
+                while queue.next().is_some() {
+                    at_work.fetch_add(1, Ordering::SeqCst);
+                    let begun = Instant::now();
+                    while at_work.load(Ordering::SeqCst) < THREADS {
+                        assert!(begun.elapsed() < Duration::from_secs(30));
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            });
+        }
+        let (pushed, reached) = (Arc::clone(&queue), Arc::clone(&at_work));
+        let pusher = tokio::spawn(async move {
+            (0..20).for_each(|_| start(pushed.push(()), &pushed, &reached));
+        });
+        pusher.await.unwrap();
+        let ended = async {
+            while queue.lock().runners > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+        assert!(ended.is_ok(), "{at_work:?} at work at once");
+        assert_eq!(at_work.load(Ordering::SeqCst), 20);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use crate::outlet::Outlet;
 use crate::part::{Item, Part};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::runtime::Handle;
 use tokio::task::coop::consume_budget;
 
 /// A channel, and what this worker has in hand for it.
@@ -17,8 +18,9 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(outlet: &Arc<Outlet>) -> Self {
+        let threads = Handle::current().metrics().num_workers();
         Self {
-            runs: Queue::new(outlet.spec.concurrency),
+            runs: Queue::new(outlet.spec.concurrency, threads),
             outlet: Arc::clone(outlet),
         }
     }
@@ -31,7 +33,7 @@ impl Intake {
         self.start_runner(line.runs.push(run), line);
     }
 
-    /// When nothing begins any more: what waits for runners that hang must not wait with them.
+    /// When nothing is to begin any more: what waits for runners that hang must not wait with them.
     pub(super) fn let_go(self: &Arc<Self>) {
         for line in self.lines.values() {
             self.start_runner(line.runs.lift_limit(), line);

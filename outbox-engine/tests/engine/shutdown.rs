@@ -41,30 +41,57 @@ async fn what_is_under_way_is_finished_and_the_rest_given_back_uncharged() {
     assert_eq!(fixture.count(WORKERS).await, 0);
 }
 
-#[tokio::test]
-async fn what_waits_for_a_channel_that_hangs_is_free_at_once() {
-    let fixture = Fixture::new().await;
+const LEASED_BEYOND: &str = "SELECT count(*) > 2 FROM outbox_queue WHERE worker IS NOT NULL";
+const TWO_LEASED: &str = "SELECT count(*) = 2 FROM outbox_queue WHERE worker IS NOT NULL";
+
+/// A channel that takes two at once hangs in the middle of a rush, with work claimed ahead for it.
+async fn hanging(fixture: &Fixture) -> (Gate, Running) {
     fixture.enqueue("email", 200).await;
     let gate = Gate::new();
     let mut two_at_once = spec("email", gate.clone());
     two_at_once.concurrency = 2;
-    let mut running = Running::start(fixture.worker(vec![two_at_once]));
-    // So quick a channel has work claimed ahead for it.
+    let channels = vec![two_at_once, spec("sms", accepting())];
+    let running = Running::start(fixture.worker_with(without_polling(), channels));
     gate.let_go(50);
     gate.arrived(52).await;
-    fixture
-        .until("SELECT count(*) > 2 FROM outbox_queue WHERE worker IS NOT NULL")
-        .await;
+    fixture.until(LEASED_BEYOND).await;
+    (gate, running)
+}
+
+#[tokio::test]
+async fn what_waits_for_a_channel_that_hangs_is_free_at_once() {
+    let fixture = Fixture::new().await;
+    let (gate, mut running) = hanging(&fixture).await;
     running.shut_down();
-    fixture
-        .until("SELECT count(*) = 2 FROM outbox_queue WHERE worker IS NOT NULL")
-        .await;
+    fixture.until(TWO_LEASED).await;
     assert_eq!(gate.inside(), 2);
     gate.open();
     running.ended().await;
     assert_eq!(gate.attempts().len(), 52);
     assert_eq!(fixture.count(DELIVERED).await, 52);
-    assert_eq!(fixture.queue().await.len(), 148);
+    assert_eq!(
+        fixture.count("SELECT count(*) FROM outbox_queue").await,
+        148
+    );
+}
+
+#[tokio::test]
+async fn a_claim_that_hangs_too_does_not_keep_it() {
+    let fixture = Fixture::new().await;
+    let (gate, mut running) = hanging(&fixture).await;
+    // Claims ask which channels are paused, and nobody else has to.
+    let lock = fixture.locked("outbox_channels").await;
+    fixture.enqueue("sms", 1).await;
+    assert!(fixture.waiting().await.starts_with("-- Leases due rows"));
+    let begun = Instant::now();
+    running.shut_down();
+    fixture.until(TWO_LEASED).await;
+    let took = begun.elapsed();
+    assert!(took < options().shutdown_grace / 2, "{took:?}");
+    lock.rollback().await.unwrap();
+    gate.open();
+    running.ended().await;
+    assert_eq!(gate.attempts().len(), 52);
 }
 
 #[tokio::test]
