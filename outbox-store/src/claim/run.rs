@@ -57,7 +57,7 @@ impl Run {
         let keys: Vec<i64> = rows.iter().filter_map(Row::key_hash).collect();
         let distinct = keys.iter().copied().collect::<HashSet<_>>().len();
         let next = match distinct {
-            0 if rows.is_empty() && has_blocked => (2 * self.0).min(room),
+            0 if rows.is_empty() && has_blocked => 2 * self.0,
             0 => return self,
             1.. if rows.len() < room => (room - (rows.len() - keys.len())) / distinct,
             1 => self.0,
